@@ -1,0 +1,54 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both set up everything in .venv; a second run reuses it.
+#
+# A machine without a GPU can save several gigabytes: give the address of PyTorch's CPU wheel index, as shown by the
+# "Get Started" selector on PyTorch's site (Stable, Linux, Pip, CPU):   make demo TORCH_INDEX=<address>
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH_INDEX ?=
+PIP := $(BIN)/pip --disable-pip-version-check
+
+.PHONY: demo test test-all lint format clean
+
+demo: $(VENV)/.runtime
+	$(BIN)/avpipe demo
+
+test: lint
+	$(BIN)/pytest -q -m "not slow and not gpu"
+
+test-all: lint
+	$(BIN)/pytest -q
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p avpipe.pipeline -p avpipe.stages -p avpipe.cli
+
+format: $(VENV)/.develop
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+# Debian ships Python without ensurepip; install its venv package where we may, else say so.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "avpipe needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -q && apt-get install -qy python3-venv; } || \
+	  { echo "Python's venv module is missing: install Debian's python3-venv and run make again"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runtime: pyproject.toml | $(BIN)/pip
+	$(if $(TORCH_INDEX),$(PIP) install --quiet torch torchvision --index-url $(TORCH_INDEX))
+	$(PIP) install --quiet --editable .
+	@touch $@
+
+# Type checkers do not follow setuptools' package-dir mapping, so they get a tree of links with the import names.
+$(VENV)/.develop: pyproject.toml $(VENV)/.runtime
+	$(PIP) install --quiet --editable '.[dev]'
+	@mkdir -p build/typing/avpipe
+	@for package in pipeline stages cli data_manifests; do ln -sfn ../../../$$package build/typing/avpipe/$$package; done
+	@touch $@

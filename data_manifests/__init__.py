@@ -1,0 +1,38 @@
+"""Facts about each dataset, one YAML file each: classes, splits, timeline, layout, licence, how to get it.
+
+The keys: `name`, `title`, `folder` (below `$AVPIPE_DATA` or `data/`; datasets with the same folder share a cache),
+`task`, `classes` (official order), `counts`, `timeline` (`segments` of a full clip, `segment_seconds`,
+`frame_position`), `layout` (folders and files), `metric` (name of the default protocol), `backbones` (defaults),
+`licence`, `citation`, `get`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+
+def names() -> tuple[str, ...]:
+    """Names of all dataset manifests, sorted."""
+    found = (entry.name for entry in files(__name__).iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml")))
+
+
+def load(name: str) -> Mapping[str, Any]:
+    """The manifest of one dataset.
+
+    Args:
+        name: one of `names()`.
+
+    Raises:
+        KeyError: there is no such manifest.
+    """
+    import yaml
+
+    if name not in names():
+        raise KeyError(name)
+    text = (files(__name__) / f"{name}.yaml").read_text(encoding="utf-8")
+    manifest = yaml.safe_load(text)
+    assert isinstance(manifest, dict), name
+    return manifest

@@ -1,0 +1,82 @@
+"""Errors, classed by what the caller can do about them. Each class carries the exit code of the command line."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AvpipeError(Exception):
+    """Base of every error that avpipe raises on purpose: one clear message, no traceback needed."""
+
+    exit_code = 1
+
+
+class UsageError(AvpipeError, ValueError):
+    """The request is wrong: an unknown name, a missing file, options that clash. Change the request."""
+
+    exit_code = 2
+
+
+class InputRejected(AvpipeError):
+    """One input (a video, a frame folder, a wav) cannot be used. It is quarantined; the run goes on.
+
+    Args:
+        reason: what is wrong with the input, one line, naming the file.
+        stage: where it was found: `probe`, `decode`, `audio`, `frames`, `backbone`.
+        hint: what the user can do.
+    """
+
+    exit_code = 3
+
+    def __init__(self, reason: str, *, stage: str, hint: str = "") -> None:
+        super().__init__(reason, stage, hint)  # all of them, so that it survives pickling
+        self.reason, self.stage, self.hint = reason, stage, hint
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild_rejection, (self.reason, self.stage, self.hint)
+
+    def __str__(self) -> str:
+        return f"{self.reason} ({self.hint})" if self.hint else self.reason
+
+
+def _rebuild_rejection(reason: str, stage: str, hint: str) -> InputRejected:
+    return InputRejected(reason, stage=stage, hint=hint)
+
+
+class CacheMismatch(AvpipeError):
+    """The cache was made with another spec. Use another directory, or the spec of the cache."""
+
+    exit_code = 4
+
+
+class CorruptionFound(AvpipeError):
+    """Bytes that were committed are missing or changed. The message names clip, tap and shard."""
+
+    exit_code = 5
+
+
+class EnvironmentLacking(AvpipeError):
+    """The machine lacks something: weights, a decoder, write permission, disk space."""
+
+    exit_code = 6
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str = "") -> UsageError:
+    """A `UsageError` for a name that is not known, with the nearest known one.
+
+    Args:
+        kind: what was asked for, such as `dataset` or `layer`.
+        name: the name given.
+        known: every name that would have been accepted.
+        listing: what to say when nothing is near, such as `avpipe data ls lists them`.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if near:
+        tail = f"did you mean {near[0]!r}?"
+    elif listing:
+        tail = listing
+    else:
+        tail = f"known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
+    return UsageError(f"unknown {kind} {name!r}: {tail}")
