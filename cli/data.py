@@ -1,0 +1,79 @@
+"""`avpipe data`: which datasets there are and where, and demo data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avpipe.cli import render
+
+app = typer.Typer(no_args_is_help=True, help="Datasets: what is on disk, how to get it, demo data.")
+
+ALL = "all"
+
+
+@app.command("ls")
+def list_datasets(
+    root: Annotated[Path | None, typer.Option(help="Look in this folder only.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the datasets, and where each was found or looked for."""
+    from avpipe.pipeline import datasets
+
+    entries = [_entry(name, root) for name in datasets.names()]
+    if as_json:
+        render.emit_json(entries)
+        return
+    rows = [(e["name"], e["task"], "demo" if e["demo"] else "yes" if e["found"] else "no", _where(e)) for e in entries]
+    render.table(("dataset", "task", "found", "where"), rows)
+    if not all(e["found"] for e in entries):
+        render.line()
+        for entry in (e for e in entries if not e["found"]):
+            render.line(f"{entry['name']}: {entry['get']}")
+        render.line("demo data in the same layouts: avpipe data make")
+
+
+def _entry(name: str, root: Path | None) -> dict[str, Any]:
+    from avpipe.pipeline import datasets
+
+    manifest = datasets.manifest_of(name)
+    found = datasets.find(name, root)
+    return {
+        "name": name,
+        "title": manifest["title"],
+        "task": manifest["task"],
+        "found": found is not None,
+        "root": found,
+        "demo": found is not None and "demo" in datasets.read_overrides(found),
+        "looked_in": list(datasets.candidates(name, root)),
+        "layout": manifest["layout"],
+        "get": manifest["get"],
+    }
+
+
+def _where(entry: dict[str, Any]) -> str:
+    return str(entry["root"]) if entry["found"] else f"looked in {', '.join(map(str, entry['looked_in']))}"
+
+
+@app.command("make")
+def make(
+    dataset: Annotated[str, typer.Option(help="Which demo data to make: ave, avsbench or all.")] = ALL,
+    out: Annotated[Path | None, typer.Option(help="Folder to make; default data/<dataset>.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything in the data.")] = 0,
+    clips: Annotated[int | None, typer.Option(min=3, help="Number of clips; default 120 (ave), 60 (avsbench).")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+) -> None:
+    """Make demo data: seeded clips with real media files, in the official layouts."""
+    from avpipe.pipeline.datasets import DEFAULT_FOLDER
+    from avpipe.pipeline.errors import UsageError
+    from avpipe.stages.demo.generate import LAYOUTS, make_demo
+
+    wanted = list(LAYOUTS) if dataset == ALL else [dataset]
+    if out is not None and len(wanted) > 1:
+        raise UsageError(f"--out {out} names one folder, but {len(wanted)} datasets are to be made: add --dataset NAME")
+    for name in wanted:
+        folder = out or DEFAULT_FOLDER / name
+        made = make_demo(name, folder, seed=seed, clips=clips, workers=workers)
+        render.line(f"{name}: {'made' if made else 'already there'}: {folder}")

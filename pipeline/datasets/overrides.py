@@ -1,0 +1,75 @@
+"""`avpipe.yaml` in a dataset's folder: other default backbones for this copy of the data, and how demo data was made.
+
+backbones:
+  visual: {model: test_vit, weights: "random:0", image_size: 160}
+  audio: {model: test_vit, weights: "random:1"}
+  layers: "last:4"
+demo: {dataset: ave, seed: 0, clips: 120, generator: 1}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.errors import UsageError, unknown_name
+
+FILE_NAME = "avpipe.yaml"
+
+_MODEL_KEYS = {"model": str, "weights": str, "image_size": int}
+_KEYS: Mapping[str, Mapping[str, Any]] = {
+    "backbones": {"visual": _MODEL_KEYS, "audio": {"model": str, "weights": str}, "layers": str},
+    "demo": {"dataset": str, "seed": int, "clips": int, "generator": int},
+}
+
+
+def read_overrides(root: Path) -> dict[str, Any]:
+    """Reads and checks the `avpipe.yaml` of a dataset's folder.
+
+    Args:
+        root: the dataset's folder.
+
+    Returns:
+        The file's content, empty where there is no file.
+
+    Raises:
+        UsageError: not YAML, a key that is not known, or a value of the wrong type.
+    """
+    path = root / FILE_NAME
+    if not path.is_file():
+        return {}
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a YAML file: {' '.join(str(error).split())}; repair or remove it") from error
+    if content is None:
+        return {}
+    _check(content, _KEYS, path, "")
+    assert isinstance(content, dict)
+    return content
+
+
+def _check(value: object, expected: Any, path: Path, where: str) -> None:
+    """Compares a value with what is expected there: a type, or a mapping of keys to what is expected below each."""
+    if isinstance(expected, type):
+        if type(value) is not expected:
+            raise UsageError(f"{path}: {where} is {value!r}, expected {_KINDS[expected]}")
+        return
+    if not isinstance(value, dict):
+        raise UsageError(f"{path}: {where or 'the file'} is {value!r}, expected keys: {', '.join(expected)}")
+    for key, below in value.items():
+        if key not in expected:
+            raise UsageError(
+                f"{path}: {unknown_name('key', _dotted(where, key), [_dotted(where, k) for k in expected])}"
+            )
+        _check(below, expected[key], path, _dotted(where, key))
+
+
+_KINDS = {str: "a text", int: "a whole number"}
+
+
+def _dotted(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)

@@ -1,0 +1,164 @@
+"""Which datasets there are, and where each is looked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from avpipe import data_manifests
+from avpipe.pipeline.datasets.overrides import read_overrides
+from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.manifest import Dataset
+
+DATA_VARIABLE = "AVPIPE_DATA"
+DEFAULT_FOLDER = Path("data")
+
+Read = Callable[[str, Path], Dataset]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """How one dataset is recognised and read.
+
+    Attributes:
+        name: name on the command line.
+        read: `(name, root) -> Dataset`, called only where one of the markers exists.
+        manifest: name of the YAML file with its facts.
+        markers: files relative to the root; one of them must exist.
+        not_read: files or folders that belong to the dataset but that avpipe does not read yet, with what they are.
+    """
+
+    name: str
+    read: Read
+    manifest: str
+    markers: tuple[str, ...]
+    not_read: Mapping[str, str]
+
+
+_adapters: dict[str, Adapter] = {}
+
+
+def register(
+    name: str, *, markers: tuple[str, ...], manifest: str | None = None, not_read: Mapping[str, str] | None = None
+) -> Callable[[Read], Read]:
+    """Decorator that makes a reading function known as dataset `name`; see `Adapter` for the arguments."""
+
+    def add(read: Read) -> Read:
+        _adapters[name] = Adapter(name, read, manifest or name, markers, dict(not_read or {}))
+        return read
+
+    return add
+
+
+def names() -> tuple[str, ...]:
+    """Names of all datasets, sorted."""
+    return tuple(sorted(_adapters))
+
+
+def _adapter(name: str) -> Adapter:
+    if name not in _adapters:
+        raise unknown_name("dataset", name, _adapters, listing="`avpipe data ls` lists them")
+    return _adapters[name]
+
+
+def manifest_of(name: str) -> Mapping[str, Any]:
+    """The facts about dataset `name`, as in `data_manifests/`.
+
+    Raises:
+        UsageError: the dataset is not known.
+    """
+    return data_manifests.load(_adapter(name).manifest)
+
+
+def folder(name: str) -> str:
+    """Name of the folder of dataset `name` below `$AVPIPE_DATA` or `data/`, and of its default cache.
+
+    Subsets of one dataset have the same folder, so that they share a cache.
+    """
+    return str(manifest_of(name)["folder"])
+
+
+def candidates(name: str, root: Path | None = None) -> tuple[Path, ...]:
+    """Folders where dataset `name` is looked for, in this order.
+
+    Args:
+        name: name of the dataset.
+        root: the folder given by the user; then it is the only one.
+    """
+    below = folder(name)
+    if root is not None:
+        return (Path(root),)
+    variable = os.environ.get(DATA_VARIABLE)
+    return (*((Path(variable) / below,) if variable else ()), DEFAULT_FOLDER / below)
+
+
+def find(name: str, root: Path | None = None) -> Path | None:
+    """The first of `candidates` that holds dataset `name`, or None."""
+    markers = _adapter(name).markers
+    for place in candidates(name, root):
+        if any((place / marker).is_file() for marker in markers):
+            return place
+    return None
+
+
+def locate(name: str, root: Path | None = None) -> Path:
+    """The folder that holds dataset `name`: `root`, else `$AVPIPE_DATA/<folder>`, else `data/<folder>`.
+
+    Raises:
+        UsageError: not found; the message says what was looked for, and how to get the data.
+    """
+    found = find(name, root)
+    if found is None:
+        raise UsageError(_not_found(name, root))
+    return found
+
+
+def _not_found(name: str, root: Path | None) -> str:
+    adapter, manifest = _adapter(name), manifest_of(name)
+    lines = [f"dataset {name!r} not found; looked in:"]
+    for place in candidates(name, root):
+        lines.append(f"  {place.absolute()}: {_what_is_there(adapter, place)}")
+    if root is None and DATA_VARIABLE not in os.environ:
+        lines.append(f"  (${DATA_VARIABLE} is not set; `--root DIR` names a folder)")
+    lines += ["expected there:", *(f"  {entry}" for entry in manifest["layout"])]
+    lines.append(f"how to get it: {manifest['get']}")
+    lines.append(f"or make demo data in the same layout: avpipe data make --dataset {folder(name)}")
+    return "\n".join(lines)
+
+
+def _what_is_there(adapter: Adapter, place: Path) -> str:
+    if not place.exists():
+        return "no such folder"
+    if not place.is_dir():
+        return "not a folder"
+    here = [text for path, text in adapter.not_read.items() if (place / path).exists()]
+    found = f"; it has {', '.join(here)}, which this version does not read" if here else ""
+    return f"no {' and no '.join(adapter.markers)}{found}"
+
+
+def load_dataset(name: str, root: Path | None = None) -> Dataset:
+    """Finds and reads a dataset's annotations; media files are named, not opened.
+
+    Args:
+        name: name of the dataset, one of `names()`.
+        root: its folder; without it `$AVPIPE_DATA/<folder>` and then `data/<folder>`.
+
+    Returns:
+        The dataset, with the default backbones of its manifest overridden by an `avpipe.yaml` in its folder.
+
+    Raises:
+        UsageError: unknown name, not found, or an annotation file that cannot be used.
+    """
+    adapter = _adapter(name)
+    place = locate(name, root)
+    dataset = adapter.read(name, place)
+    notes = [f"{place / path}: {text} is not read by this version" for path, text in _left_out(adapter, place)]
+    backbones = {**manifest_of(name)["backbones"], **read_overrides(place).get("backbones", {})}
+    return replace(dataset, backbones=backbones, notes=(*dataset.notes, *notes))
+
+
+def _left_out(adapter: Adapter, place: Path) -> list[tuple[str, str]]:
+    return [(path, text) for path, text in adapter.not_read.items() if (place / path).exists()]

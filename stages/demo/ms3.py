@@ -1,0 +1,128 @@
+"""Demo data in the layout of AVSBench MS3: several objects, masks of those that sound in each second.
+
+Every object on screen may sound or not, alone or with another one, so the picture alone cannot tell the mask; which of
+them sounds can be told from the sound alone only as a kind, not as a place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from avpipe.stages.demo.encode import write_mp4, write_png, write_wav
+from avpipe.stages.demo.kinds import KINDS
+from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, splits, video_ids
+from avpipe.stages.demo.render import Camera, soundtrack
+from avpipe.stages.demo.scenes import Actor, Scene, cast, covers, stretches
+
+SECONDS = 5
+SIDE = 224
+FRAMES_PER_SECOND = 16
+"""The last of 16 pictures in each second is the one that the dataset keeps."""
+FRAME_POSITION = 15 / 16
+_SAMPLE_RATE = 16_000
+_STREAM = 2
+"""Keeps the random numbers of the layouts apart."""
+
+# The mixture decides how hard the data are.
+_ON_SCREEN = (0.15, 0.5, 0.35)
+"""Shares of clips with 1, 2 and 3 objects on screen."""
+_COMES_OR_GOES = 0.25
+"""Share of objects that are on screen for a part of the clip only."""
+_SOURCES = (0.12, 0.6, 0.28)
+"""Shares of stretches in which 0, 1 and 2 of them sound."""
+_OFF_SCREEN = 0.25
+"""Share of clips with an object that is heard and never seen."""
+
+
+def plan(seed: int, clips: int) -> Plan:
+    """Plans the demo; a pure function."""
+    rng = np.random.default_rng([seed, _STREAM])
+    names = [name if i % 2 else f"{name}_{rng.integers(40)}" for i, name in enumerate(video_ids(rng, clips))]
+    planned = tuple(
+        ClipPlan(name, split, _scene(np.random.default_rng([seed, _STREAM, index])))
+        for index, (name, split) in enumerate(zip(names, splits(clips), strict=True))
+    )
+    rows = [f"{planned[i].name},{planned[i].split}" for i in rng.permutation(clips)]
+    return Plan({"Multi-sources/ms3_meta_data.csv": "\n".join(["video_id,split", *rows]) + "\n"}, planned)
+
+
+def _scene(rng: np.random.Generator) -> Scene:
+    """A scene in which at least one second has an object that is seen and heard."""
+    while True:
+        scene = _draw_scene(rng)
+        if any(sources(scene, second) for second in range(SECONDS)):
+            return scene
+
+
+def _draw_scene(rng: np.random.Generator) -> Scene:
+    count = 1 + int(rng.choice(len(_ON_SCREEN), p=_ON_SCREEN))
+    kinds = [list(KINDS)[i] for i in rng.permutation(len(KINDS))]
+    heard = _who_sounds(rng, count)
+    actors = [
+        replace(actor, visible=_when_seen(rng), sounding=stretches([index in now for now in heard]))
+        for index, actor in enumerate(cast(rng, kinds[:count], 1.0))
+    ]
+    if rng.uniform() < _OFF_SCREEN:
+        start, end = sorted(int(edge) for edge in rng.choice(SECONDS + 1, 2, replace=False))
+        hidden = cast(rng, kinds[count : count + 1], 1.0)[0]
+        actors.append(replace(hidden, sounding=((float(start), float(end)),)))
+    grain, hiss = float(rng.uniform(0.01, 0.03)), float(rng.uniform(0.003, 0.02))
+    return Scene(SECONDS, SIDE, SIDE, tuple(actors), grain, hiss, int(rng.integers(2**31)))
+
+
+def _when_seen(rng: np.random.Generator) -> tuple[tuple[float, float], ...]:
+    if rng.uniform() >= _COMES_OR_GOES:
+        return ((0.0, float(SECONDS)),)
+    edge = float(rng.integers(1, SECONDS))
+    return ((0.0, edge),) if rng.uniform() < 0.5 else ((edge, float(SECONDS)),)
+
+
+def _who_sounds(rng: np.random.Generator, count: int) -> list[set[int]]:
+    """Which of `count` objects sound in each second: one to three stretches with different ones."""
+    cuts = np.sort(rng.choice(np.arange(1, SECONDS), int(rng.integers(0, 3)), replace=False))
+    heard: list[set[int]] = []
+    for length in np.diff([0, *cuts, SECONDS]):
+        number = min(count, int(rng.choice(len(_SOURCES), p=_SOURCES)))
+        now = {int(i) for i in rng.choice(count, number, replace=False)}
+        heard += [now] * int(length)
+    return heard
+
+
+def sources(scene: Scene, second: int) -> list[Actor]:
+    """The actors that are both seen and heard when the picture of `second` is taken."""
+    time = second + FRAME_POSITION
+    return [actor for actor in scene.actors if covers(actor.visible, time) and covers(actor.sounding, time)]
+
+
+def mask(scene: Scene, owners: NDArray[np.uint8], second: int) -> NDArray[np.uint8]:
+    """The mask of `second`, uint8 [H, W], 255 where a sounding object is seen; `owners` as from `Camera.picture`."""
+    numbers = [scene.actors.index(actor) + 1 for actor in sources(scene, second)]
+    return np.where(np.isin(owners, numbers), 255, 0).astype(np.uint8)
+
+
+def write(root: Path, clip: ClipPlan) -> None:
+    """Writes the files of one clip: raw video, frames, wav and masks."""
+    data = root / "Multi-sources" / "ms3_data"
+    frames, masks = data / "visual_frames" / clip.name, data / "gt_masks" / clip.split / clip.name
+    wavs, videos = data / "audio_wav" / clip.split, data / "raw_videos"
+    for folder in (frames, masks, wavs, videos):
+        folder.mkdir(parents=True, exist_ok=True)
+    camera = Camera(clip.scene)
+    pictures = []
+    for index in range(SECONDS * FRAMES_PER_SECOND):
+        picture, owners = camera.picture(index / FRAMES_PER_SECOND)
+        pictures.append(picture)
+        second, position = divmod(index, FRAMES_PER_SECOND)
+        if position == FRAMES_PER_SECOND - 1:
+            write_png(frames / f"{clip.name}.mp4_{second + 1}.png", picture)
+            write_png(masks / f"{clip.name}_{second + 1}.png", mask(clip.scene, owners, second))
+    sound = soundtrack(clip.scene, _SAMPLE_RATE)[None]
+    write_wav(wavs / f"{clip.name}.wav", sound, _SAMPLE_RATE)
+    write_mp4(videos / f"{clip.name}.mp4", np.stack(pictures), FRAMES_PER_SECOND, sound, _SAMPLE_RATE)
+
+
+LAYOUT = Layout(clips=60, image_size=SIDE, plan=plan, write=write)

@@ -1,0 +1,43 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from avpipe.cli.data import app
+from avpipe.pipeline.errors import UsageError
+
+
+@pytest.fixture
+def invoke(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AVPIPE_DATA", raising=False)
+
+    def run(*arguments: str) -> str:
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    return run
+
+
+def test_ls_before_and_after_make(invoke):
+    before = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
+    assert set(before) == {"ave", "avsbench", "avsbench-ms3"}
+    assert not any(entry["found"] for entry in before.values())
+    assert before["avsbench"]["looked_in"] == ["data/avsbench"]
+    text = invoke("ls")
+    assert "looked in data/ave" in text
+    assert "YapengTian/AVE-ECCV18" in text
+
+    assert "made: data/avsbench" in invoke("make", "--dataset", "avsbench", "--clips", "3", "--workers", "1")
+    assert "already there: data/avsbench" in invoke("make", "--dataset", "avsbench", "--clips", "3")
+    after = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
+    for name in ("avsbench", "avsbench-ms3"):
+        assert (after[name]["found"], after[name]["demo"], after[name]["root"]) == (True, True, "data/avsbench")
+    assert not after["ave"]["found"]
+
+
+def test_one_folder_cannot_hold_two_datasets(invoke, tmp_path):
+    with pytest.raises(UsageError, match="--out here names one folder"):
+        invoke("make", "--out", "here")
+    assert not (tmp_path / "here").exists()

@@ -1,0 +1,116 @@
+from pathlib import Path
+
+import pytest
+
+from avpipe.pipeline.datasets import load_dataset
+from avpipe.pipeline.errors import UsageError
+
+REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench" / "ms3_meta_data.csv"
+
+
+def write(root: Path, rows: list[str], header: str = "video_id,split") -> Path:
+    base = root / "Multi-sources"
+    base.mkdir(parents=True)
+    (base / "ms3_meta_data.csv").write_text("\n".join([header, *rows]) + "\n")
+    return base / "ms3_data"
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def frames(data: Path, name: str) -> tuple[Path, ...]:
+    return tuple(data / "visual_frames" / name / f"{name}.mp4_{k}.png" for k in range(1, 6))
+
+
+def masks(data: Path, name: str, split: str) -> tuple[Path, ...]:
+    return tuple(data / "gt_masks" / split / name / f"{name}_{k}.png" for k in range(1, 6))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
+def test_real_table(tmp_path):
+    write(tmp_path, REAL.read_text().splitlines()[1:])
+    dataset = load_dataset("avsbench-ms3", tmp_path)
+    assert [len(dataset.split(split)) for split in ("train", "val", "test")] == [296, 64, 64]
+    assert [sample.id for sample in dataset.samples[:2]] == ["ms3/jlhuZfcw61w", "ms3/xv7eM6-UmkY_36"]
+    assert all(clip.segments == 5 for clip in dataset.clips)
+
+
+def test_frames_and_wav_come_before_the_raw_video(tmp_path):
+    name = "-bcdefghijk_3"
+    data = write(tmp_path, [f"{name},val"])
+    wav, video = data / "audio_wav" / "val" / f"{name}.wav", data / "raw_videos" / f"{name}.mp4"
+    touch(*frames(data, name), *masks(data, name, "val"), wav, video)
+    dataset = load_dataset("avsbench", tmp_path)
+    (clip,), (sample,) = dataset.clips, dataset.samples
+    assert clip.id == sample.clip == f"ms3/{name}"
+    assert clip.media() == (*frames(data, name), wav)
+    assert sample.masks == masks(data, name, "val")
+    assert (sample.split, sample.subset, dataset.subsets) == ("val", "ms3", ("ms3",))
+    assert dataset.timeline.frame_time(4) == 4.9375
+    assert dataset.notes == ()
+
+
+def test_raw_video_stands_in_for_missing_frames_and_wav(tmp_path):
+    data = write(tmp_path, ["aaaaaaaaaaa,train"])
+    video = data / "raw_videos" / "aaaaaaaaaaa.mp4"
+    touch(*frames(data, "aaaaaaaaaaa")[:4], video, *masks(data, "aaaaaaaaaaa", "train"))
+    dataset = load_dataset("avsbench", tmp_path)
+    assert dataset.clips[0].media() == (video,)
+    assert [note for note in dataset.notes if "1 of 1 clips lack some of their frame pictures" in note]
+
+
+def test_clip_without_files_is_listed_with_what_should_be_there(tmp_path):
+    data = write(tmp_path, ["aaaaaaaaaaa,test"])
+    dataset = load_dataset("avsbench", tmp_path)
+    assert dataset.clips[0].media() == (*frames(data, "aaaaaaaaaaa"), data / "audio_wav" / "test" / "aaaaaaaaaaa.wav")
+    assert dataset.samples[0].masks == (None,) * 5
+    assert "5 of 5 masks are missing" in dataset.notes[0]
+
+
+def test_both_names_give_the_same_clips(tmp_path):
+    write(tmp_path, ["aaaaaaaaaaa,train", "bbbbbbbbbbb_1,test"])
+    both = [load_dataset(name, tmp_path) for name in ("avsbench", "avsbench-ms3")]
+    assert both[0].clips == both[1].clips
+    assert both[0].samples == both[1].samples
+    assert load_dataset("avsbench", tmp_path / "Multi-sources").clips == both[0].clips
+
+
+def test_other_subsets_are_named_as_not_read(tmp_path):
+    (tmp_path / "Single-source").mkdir()
+    with pytest.raises(UsageError, match=r"it has the S4 subset .*does not read"):
+        load_dataset("avsbench", tmp_path)
+    write(tmp_path, ["aaaaaaaaaaa,train"])
+    assert any("S4" in note for note in load_dataset("avsbench", tmp_path).notes)
+    assert not any("S4" in note for note in load_dataset("avsbench-ms3", tmp_path).notes)
+
+
+def test_broken_rows_are_named(tmp_path):
+    rows = [
+        "aaaaaaaaaaa,train",
+        "bbbbbbbbbbb,training",
+        "aaaaaaaaaaa,val",
+        "../up,test",
+        "ccccccccccc",
+        "ddddddddddd,test",
+    ]
+    write(tmp_path, rows)
+    dataset = load_dataset("avsbench", tmp_path)
+    assert [sample.id for sample in dataset.samples] == ["ms3/aaaaaaaaaaa", "ms3/ddddddddddd"]
+    text = "\n".join(dataset.notes)
+    for line, fault in (
+        (3, "unknown split 'training'"),
+        (4, "in the table already"),
+        (5, "no clip name"),
+        (6, "1 fields instead of 2"),
+    ):
+        assert f"ms3_meta_data.csv line {line}: " in text
+        assert fault in text
+
+
+def test_table_without_its_columns_is_refused(tmp_path):
+    write(tmp_path, ["aaaaaaaaaaa,train"], header="name,split")
+    with pytest.raises(UsageError, match="no column video_id; its header is 'name,split'"):
+        load_dataset("avsbench", tmp_path)
