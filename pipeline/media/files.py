@@ -1,0 +1,56 @@
+"""What is refused before any decoder sees it: files that are missing, empty, or plainly no media."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from pathlib import Path
+
+from avpipe.pipeline.errors import InputRejected
+
+_HEAD_BYTES = 1024
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_ANNEX_POINTER = "annex/objects"
+
+
+def check_file(path: Path, stage: str) -> Path:
+    """Refuses what cannot be media before any decoder sees it.
+
+    Text is refused here because FFmpeg would read some text files as playlists, and open other files through them.
+
+    Args:
+        path: the file.
+        stage: stage named in the error.
+
+    Returns:
+        The absolute path: no decoder can take it for an option or for a protocol.
+
+    Raises:
+        InputRejected: the file is missing, unreadable, empty, a version control pointer, or text.
+    """
+    try:
+        size_bytes = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError as error:
+        hint = "check the dataset's folder, or leave the clip out" if isinstance(error, FileNotFoundError) else ""
+        raise InputRejected(f"{path}: {(error.strerror or str(error)).lower()}", stage=stage, hint=hint) from error
+    if size_bytes == 0:
+        raise InputRejected(f"{path}: the file is empty (0 bytes)", stage=stage, hint="fetch it again")
+    if head.startswith(_LFS_POINTER) or (_is_text(head) and _ANNEX_POINTER in head.decode(errors="replace")):
+        raise InputRejected(
+            f"{path}: a {size_bytes}-byte pointer, not the file itself",
+            stage=stage,
+            hint="fetch the content: `git lfs pull` or `git annex get`",
+        )
+    if _is_text(head):
+        raise InputRejected(f"{path}: a text file, not media", stage=stage, hint="a failed download? fetch it again")
+    return Path(os.path.abspath(path))  # noqa: PTH100 (not resolve(): messages keep the name that the user knows)
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # a character cut at the end is no error
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\t\n\r\f\ufeff" for character in text)

@@ -1,0 +1,119 @@
+"""The pictures of a clip: one per segment, resized, with a mask that says which of them were really there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.media.files import check_file
+from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
+from avpipe.pipeline.media.readers import READERS, Shown
+from avpipe.pipeline.timeline import Timeline
+
+SECOND_OPINION = "pyav"
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Pictures on the clip's clock.
+
+    Attributes:
+        pictures: uint8 [T, H, W, 3], RGB.
+        mask: bool [T]; False where the video shows nothing at that time and its nearest frame stands in.
+        backend: name and version of the decoder.
+        note: why the chosen decoder was not believed, "" where it was.
+    """
+
+    pictures: np.ndarray
+    mask: np.ndarray
+    backend: str
+    note: str = ""
+
+
+def video_frames(
+    facts: MediaFacts, timeline: Timeline, segments: int, *, size: tuple[int, int], decoder: str = "decord"
+) -> Frames:
+    """One frame per segment from the video of a container.
+
+    The frame shown at `timeline.frame_time` is taken. Before the first frame the first one stands in, after the last
+    frame the last one; the mask is False where the wanted time lies more than one frame outside.
+
+    Args:
+        facts: of the container.
+        timeline: the clip's clock.
+        segments: T.
+        size: (height, width) to squash each picture to.
+        decoder: name in `READERS`; where it fails or disagrees with the container, PyAV is asked.
+
+    Raises:
+        InputRejected: (stage `frames`) no video track, or no backend can vouch for the frames.
+        EnvironmentLacking: the decoder is not installed.
+    """
+    if facts.video is None:
+        raise InputRejected(
+            f"{facts.path}: no video track", stage="frames", hint="give frame images, or use audio only"
+        )
+    times = [timeline.frame_time(segment) + facts.origin_seconds for segment in range(segments)]
+    complaints: list[str] = []
+    for name in dict.fromkeys((decoder, SECOND_OPINION)):
+        try:
+            shown = READERS[name](facts, facts.video, times, lambda picture: _squash(picture, size))
+        except CannotVouch as complaint:
+            complaints.append(str(complaint))
+            continue
+        return Frames(np.stack(shown.frames), _presence(shown, times), shown.backend, "; ".join(complaints))
+    raise InputRejected(
+        f"{facts.path}: {'; '.join(complaints)}", stage="frames", hint="damaged? fetch or encode it again"
+    )
+
+
+def image_frames(paths: Sequence[Path], segments: int, *, size: tuple[int, int]) -> Frames:
+    """One image file per segment. Orientation tags of cameras are not applied; transparency is dropped.
+
+    Args:
+        paths: T files in time order.
+        segments: T.
+        size: (height, width) to squash each picture to.
+
+    Raises:
+        InputRejected: (stage `frames`) not one file per segment, or an image that is missing or broken.
+    """
+    import PIL
+
+    if len(paths) != segments:
+        where = f" in {paths[0].parent}" if paths else ""
+        raise InputRejected(f"{len(paths)} images{where} for {segments} segments", stage="frames")
+    pictures = np.stack([_image(path, size) for path in paths])
+    return Frames(pictures, np.ones(segments, dtype=bool), f"pillow {PIL.__version__}")
+
+
+def _image(path: Path, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    try:
+        with Image.open(check_file(path, "frames")) as image:
+            return _squash(np.asarray(image.convert("RGB")), size)
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        raise InputRejected(f"{path}: not a readable image ({error})", stage="frames", hint="fetch it again") from error
+
+
+def _squash(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes to (height, width) whatever the aspect; bicubic, antialiased."""
+    from PIL import Image
+
+    height, width = size
+    if picture.shape[:2] == size:
+        return np.array(picture)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _presence(shown: Shown, times: Sequence[float]) -> np.ndarray:
+    wanted = np.asarray(times)
+    after_begin = wanted >= shown.begin_seconds - shown.frame_seconds
+    before_end = wanted <= shown.end_seconds + shown.frame_seconds
+    presence: np.ndarray = after_begin & before_end
+    return presence

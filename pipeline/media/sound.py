@@ -1,0 +1,113 @@
+"""The sound of a clip: mono int16 at one rate, cut into its segments, with a mask that says where there was any."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.media.files import check_file
+from avpipe.pipeline.media.hear import LISTENERS, Heard
+from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
+from avpipe.pipeline.timeline import Timeline
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Sound on the clip's clock.
+
+    Attributes:
+        samples: int16 [T, samples_per_segment], mono; silence where the source has none.
+        mask: bool [T]; False where less than half of the segment holds real samples.
+        backend: name and version of the decoder.
+        note: why another backend was not believed, "" where the first one was.
+    """
+
+    samples: np.ndarray
+    mask: np.ndarray
+    backend: str
+    note: str = ""
+
+
+def track_sound(facts: MediaFacts, timeline: Timeline, segments: int) -> Sound:
+    """Sound from the audio track of a container, placed on the clock that its video runs on.
+
+    Args:
+        facts: of the container.
+        timeline: the clip's clock.
+        segments: T.
+
+    Raises:
+        InputRejected: (stage `audio`) no audio track, or less audio than the container declares.
+    """
+    if facts.audio is None:
+        raise InputRejected(
+            f"{facts.path}: no audio track",
+            stage="audio",
+            hint="give an audio file, or extract visual only",
+        )
+    return _first_believed(("pyav",), facts.path, facts, timeline, segments)
+
+
+def file_sound(path: Path, timeline: Timeline, segments: int) -> Sound:
+    """Sound from a file of its own; second 0 is its first sample.
+
+    Args:
+        path: wav, flac, ogg or mp3 through soundfile; anything else with an audio track through PyAV.
+        timeline: the clip's clock.
+        segments: T.
+
+    Raises:
+        InputRejected: (stage `audio` or `probe`) missing, not audio, damaged, or shorter than it declares.
+    """
+    path = check_file(path, "audio")
+    return _first_believed(("soundfile", "pyav"), path, None, timeline, segments)
+
+
+def _first_believed(
+    names: tuple[str, ...], path: Path, facts: MediaFacts | None, timeline: Timeline, segments: int
+) -> Sound:
+    complaints: list[str] = []
+    for name in names:
+        try:
+            heard = LISTENERS[name](path, facts, segments * timeline.segment_seconds)
+        except CannotVouch as complaint:
+            complaints.append(str(complaint))
+            continue
+        samples, mask = _cut(heard, timeline, segments)
+        return Sound(samples, mask, heard.backend, "; ".join(complaints))
+    raise InputRejected(f"{path}: {'; '.join(complaints)}", stage="audio", hint="damaged? fetch or encode it again")
+
+
+def _cut(heard: Heard, timeline: Timeline, segments: int) -> tuple[np.ndarray, np.ndarray]:
+    """Resamples, rounds and cuts: int16 [T, S] and the mask [T]."""
+    samples = np.zeros(segments * timeline.samples_per_segment, dtype=np.int16)
+    wave = resample(heard.wave, heard.sample_rate, timeline.sample_rate)[: len(samples)]
+    # Lossy codecs overshoot full scale: clip, or a loud +1.0 wraps to -1.0.
+    samples[: len(wave)] = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    share = [part.mean() if len(part) else 0.0 for part in np.array_split(heard.present, segments)]
+    return samples.reshape(segments, -1), np.asarray(share) >= 0.5
+
+
+def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
+    """Changes the rate of a wave by FFmpeg's resampler (windowed sinc), without moving it in time.
+
+    Args:
+        wave: float32 [n], mono.
+        from_rate: samples per second of `wave`.
+        to_rate: samples per second wanted.
+
+    Returns:
+        float32 [about n * to_rate / from_rate]; `wave` itself where the rates are equal.
+    """
+    import av
+
+    if from_rate == to_rate or not len(wave):
+        return wave
+    frame = av.AudioFrame.from_ndarray(wave[None].astype(np.float32), format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = from_rate, 0
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=to_rate)
+    parts = [part.to_ndarray()[0] for part in (*resampler.resample(frame), *resampler.resample(None))]
+    return np.concatenate(parts)
