@@ -1,0 +1,49 @@
+"""Frozen backbones: a registry of families, each known without torch and loaded on demand.
+
+A new family is one file: subclass nothing, implement `Family`, and add it to `FAMILIES`.
+"""
+
+from __future__ import annotations
+
+from avpipe.pipeline.errors import unknown_name
+from avpipe.pipeline.timeline import Timeline
+from avpipe.stages.backbones.contract import MODALITIES, Backbone, BackboneChoice, BackboneFacts, Family
+from avpipe.stages.backbones.layers import select_taps
+from avpipe.stages.backbones.stub import StubFamily
+from avpipe.stages.backbones.timm_table import TimmVitFamily
+
+__all__ = [
+    "MODALITIES",
+    "Backbone",
+    "BackboneChoice",
+    "BackboneFacts",
+    "facts_of",
+    "load",
+    "model_names",
+    "select_taps",
+]
+
+FAMILIES: dict[str, Family] = {"timm-vit": TimmVitFamily(), "stub": StubFamily()}
+
+
+def model_names() -> list[str]:
+    """Names of every model that can be chosen, sorted."""
+    return sorted(name for family in FAMILIES.values() for name in family.names())
+
+
+def facts_of(choice: BackboneChoice, timeline: Timeline) -> BackboneFacts:
+    """What is known of the chosen backbone without loading it; imports no torch.
+
+    Raises:
+        UsageError: no family knows the model; the nearest name is offered.
+    """
+    for family in FAMILIES.values():
+        facts = family.facts(choice, timeline)
+        if facts is not None:
+            return facts
+    raise unknown_name("model", choice.model, model_names())
+
+
+def load(choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str = "auto") -> Backbone:
+    """Loads the chosen backbone, frozen, ready to give these taps."""
+    return FAMILIES[facts.family].load(choice, facts, taps, device)

@@ -1,0 +1,40 @@
+"""`--layers SPEC`: which blocks are tapped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avpipe.pipeline.errors import UsageError, unknown_name
+
+STAGES = 4
+
+
+def select_taps(spec: str, taps: Sequence[str]) -> tuple[str, ...]:
+    """Tap names chosen by a layer spec.
+
+    Args:
+        spec: `all`, `last:K`, `stages` (for a model without stages: the ends of four equal parts of its depth), or
+            tap names joined by commas.
+        taps: every tap of the model, in order of depth.
+
+    Returns:
+        the chosen names, in order of depth.
+
+    Raises:
+        UsageError: a name is unknown (the nearest is offered), or `last:K` is no positive number.
+    """
+    if spec == "all":
+        return tuple(taps)
+    if spec == "stages":
+        ends = sorted({max(0, round(len(taps) * (part + 1) / STAGES) - 1) for part in range(STAGES)})
+        return tuple(taps[i] for i in ends)
+    if spec.startswith("last:"):
+        count = spec.removeprefix("last:")
+        if not count.isdigit() or int(count) < 1:
+            raise UsageError(f"layers {spec!r}: last:K needs a positive number, such as last:4")
+        return tuple(taps[-int(count) :])
+    wanted = {name.strip() for name in spec.split(",")}
+    for name in sorted(wanted):
+        if name not in taps:
+            raise unknown_name("layer", name, [*taps, "all", "stages", "last:4"])
+    return tuple(tap for tap in taps if tap in wanted)

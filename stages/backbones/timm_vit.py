@@ -1,0 +1,161 @@
+"""timm ViTs in torch: taps by hooks on the blocks, nothing run past the last tap.
+
+Shapes: B batch, N tokens, C channels, H height, W width, S samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
+from torch import Tensor, nn
+
+from avpipe.pipeline.errors import EnvironmentLacking, UsageError
+from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
+from avpipe.stages.backbones.logmel import LogMel
+
+
+class TimmVit:
+    """A frozen timm ViT on frames (RGB) or on log-mel pictures (one channel)."""
+
+    def __init__(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> None:
+        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        model = _build(choice, facts)
+        self._sha256 = hash_tensors(model.state_dict())  # of the whole model, so that it does not depend on the taps
+        last = max(list(facts.taps).index(tap) for tap in taps)
+        model.blocks = nn.Sequential(*list(model.blocks.children())[: last + 1])
+        self._tokens: dict[str, Tensor] = {}
+        for tap in taps:
+            model.get_submodule(tap).register_forward_hook(partial(self._keep, tap))
+        self._model = model.eval().requires_grad_(False).to(self._device)
+        self._front = _front_end(facts).to(self._device)
+
+    @property
+    def weights_sha256(self) -> str:
+        """Hash of all tensors of the model."""
+        return self._sha256
+
+    def _keep(self, tap: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        self._tokens[tap] = output
+
+    @torch.inference_mode()
+    def features(self, batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
+        """Raw block outputs float32 [B, N, C] by tap; `batch` is uint8 [B, H, W, 3] or int16 [B, S]."""
+        self._model.forward_features(self._front(torch.from_numpy(batch).to(self._device)))
+        found = {tap: tokens.float().cpu().numpy() for tap, tokens in self._tokens.items()}
+        self._tokens.clear()
+        return found
+
+
+class _Normalise(nn.Module):
+    """uint8 frames [B, H, W, 3] to standardised float32 [B, 3, H, W]."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: list[float], std: list[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1) * 255)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
+
+
+def _front_end(facts: BackboneFacts) -> nn.Module:
+    if facts.modality == "visual":
+        return _Normalise(facts.preprocess["mean"], facts.preprocess["std"])
+    return LogMel(facts.preprocess["front_end"], facts.input_size)
+
+
+def _build(choice: BackboneChoice, facts: BackboneFacts) -> VisionTransformer:
+    """The model with its weights in place."""
+    pretrained = choice.weights == "pretrained"
+    build = partial(
+        timm.create_model,
+        choice.model,
+        num_classes=0,
+        img_size=facts.input_size,
+        in_chans=3 if facts.modality == "visual" else 1,
+    )
+    try:
+        model = build(pretrained=pretrained)
+    except Exception as error:
+        if not pretrained:
+            raise
+        raise EnvironmentLacking(
+            f"pretrained weights of {choice.model} cannot be had here ({type(error).__name__}): download them on a "
+            "machine with internet access and give the file with --weights FILE, or ask for random weights with "
+            "--weights random:SEED"
+        ) from error
+    assert isinstance(model, VisionTransformer)
+    if choice.seed is not None:
+        redraw(model, choice.seed)
+    elif not pretrained:
+        _load_file(model, Path(choice.weights), choice.model)
+    return model
+
+
+def redraw(model: nn.Module, seed: int) -> None:
+    """Random weights under which every block really changes its input.
+
+    timm's fresh weights leave many blocks near the identity (small linear layers, LayerScale near 0). Here matrices are
+    N(0, 1 / fan-in), embeddings and tokens N(0, 0.2^2), gains 1 and biases 0, drawn by numpy in the order of the
+    parameters' names, so that they depend on the seed alone.
+    """
+    rng = np.random.default_rng(seed)
+    for name, parameter in sorted(model.named_parameters()):
+        shape = tuple(parameter.shape)
+        if name.endswith("bias"):
+            value = np.zeros(shape, np.float32)
+        elif name.endswith(("embed", "token")):
+            value = 0.2 * rng.standard_normal(shape, dtype=np.float32)
+        elif parameter.ndim >= 2:
+            value = rng.standard_normal(shape, dtype=np.float32) / np.sqrt(np.prod(shape[1:]), dtype=np.float32)
+        else:
+            value = np.ones(shape, np.float32)
+        parameter.data.copy_(torch.from_numpy(value))
+
+
+def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
+    """Loads a local checkpoint (safetensors, or torch in weights-only fashion); every tensor of the model must come."""
+    from timm.models import load_state_dict
+
+    try:
+        state = checkpoint_filter_fn(load_state_dict(str(path), weights_only=True), model)
+        state = {key: _fit_channels(value, model, key) for key, value in state.items()}
+        missing, _ = model.load_state_dict(state, strict=False)
+    except Exception as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"weights file {path} does not fit {name}: {why}") from error
+    if missing:
+        raise UsageError(
+            f"weights file {path} does not fit {name}: it lacks {len(missing)} tensors, such as {missing[0]}"
+        )
+
+
+def _fit_channels(value: Tensor, model: nn.Module, key: str) -> Tensor:
+    """Sums the colour channels of a patch embedding where the model takes one channel, as timm does."""
+    if key != "patch_embed.proj.weight" or value.ndim != 4 or model.get_parameter(key).shape[1] == value.shape[1]:
+        return value
+    from timm.models import adapt_input_conv
+
+    adapted: Tensor = adapt_input_conv(model.get_parameter(key).shape[1], value)
+    return adapted
+
+
+def hash_tensors(state: dict[str, Tensor]) -> str:
+    """sha256 over names, dtypes, shapes and bytes of tensors, in order of their names."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
