@@ -1,0 +1,219 @@
+"""The ledger as read at one moment: what is planned, what is committed, what is quarantined.
+
+A ledger is a set of immutable, sealed documents. `refresh` reads the ones that it has not read yet, so keeping up with
+other writers is cheap. What no record names does not exist, whatever files there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.cache.documents import read_sealed
+from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
+from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
+from avpipe.pipeline.cache.records import CommittedClip, Quarantined, Record
+from avpipe.pipeline.cache.spec import Spec
+from avpipe.pipeline.errors import CorruptionFound, UsageError
+
+_RECORD_NAME = re.compile(r"(\d{8,})\.(\d{4,})\.json")
+_PLAN_NAME = re.compile(r"(\d{8,})\.json")
+_SPEC_NAME = re.compile(r"spec-([a-z0-9_]+)\.json")
+
+
+class Ledger:
+    """A snapshot of a cache's ledger.
+
+    Attributes:
+        layout: paths of the cache.
+        info: members of `cache.json`.
+        unit_rows: rows of a unit.
+        specs: by modality.
+        arrays: every declared array, by name.
+        planned: unit -> clip id -> (first row, segments).
+        placement: clip id -> the last unit that it was planned in.
+        records: unit -> its commit records in order.
+        held: unit -> clip id -> arrays in which it is committed there.
+        home: clip id -> the last unit that holds it committed; rows elsewhere are superseded.
+
+    Args:
+        layout: paths of the cache.
+        on_fault: takes each damaged document and goes on without it; by default the first one raises `CorruptionFound`.
+
+    Raises:
+        UsageError: there is no cache here, or one of a later format.
+        CorruptionFound: a document is damaged, or one that others refer to is missing.
+    """
+
+    def __init__(self, layout: Layout, on_fault: OnFault | None = None) -> None:
+        self.layout = layout
+        self._on_fault = on_fault or refuse
+        self._files = LedgerFiles(self._on_fault)
+        self.info = self._read_info()
+        self.unit_rows: int = self.info.get("unit_rows", 1)
+        self.specs: dict[str, Spec] = {}
+        self.arrays: dict[str, ArraySpec] = {}
+        self.planned: dict[int, Mapping[str, tuple[int, int]]] = {}
+        self.placement: dict[str, int] = {}
+        self.records: dict[int, list[Record]] = {}
+        self.held: dict[int, dict[str, frozenset[str]]] = {}
+        self.home: dict[str, int] = {}
+        self._last_word: dict[str, tuple[tuple[int, int], Quarantined | None]] = {}
+        self._plan_damaged = False
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Reads what has been added since the last time."""
+        # Records are listed first: whatever they refer to was written before them, so it is found afterwards.
+        found = self._new_records()
+        self._read_specs()
+        self._read_arrays()
+        self._read_plans()
+        for (unit, sequence), path in found:
+            self._add_record(unit, sequence, path)
+
+    def refresh_unit(self, unit: int) -> list[Record]:
+        """Reads new records of one unit and returns all of them; does not list the folder."""
+        while True:
+            sequence = len(self.records.get(unit, ()))
+            path = self.layout.record(unit, sequence)
+            if not path.exists():
+                return self.records.get(unit, [])
+            self._read_arrays()
+            self._read_plans()
+            self._add_record(unit, sequence, path)
+
+    @property
+    def units(self) -> int:
+        """Number of units planned."""
+        return len(self.planned)
+
+    def arrays_of(self, clip: str, unit: int) -> frozenset[str]:
+        """Arrays in which a clip is committed in a unit."""
+        return self.held.get(unit, {}).get(clip, frozenset())
+
+    def unit_arrays(self, unit: int) -> set[str]:
+        """Arrays that have a shard file in a unit."""
+        return {f.array for record in self.records.get(unit, ()) for f in record.files}
+
+    def living(self, unit: int) -> Iterator[tuple[CommittedClip, Record]]:
+        """Committed clips of a unit, once per record, without those that a later unit supersedes."""
+        for record in self.records.get(unit, ()):
+            for clip in record.clips:
+                if self.home[clip.id] == unit:
+                    yield clip, record
+
+    def attempts(self, clip: str) -> int:
+        """How often a clip has failed."""
+        word = self._last_word.get(clip, (None, None))[1]
+        return word.attempts if word else 0
+
+    def quarantined_in(self, clip: str, unit: int) -> Quarantined | None:
+        """The entry of a clip that was rejected in a unit, if the last word on it is that one."""
+        key, word = self._last_word.get(clip, ((-1, -1), None))
+        return word if key[0] == unit else None
+
+    def quarantined(self) -> tuple[Quarantined, ...]:
+        """Clips whose last word is a rejection, by unit."""
+        words = [word for _, word in self._last_word.values() if word]
+        return tuple(sorted(words, key=lambda q: (q.unit, q.clip)))
+
+    def _read_info(self) -> dict[str, Any]:
+        path = self.layout.cache_document
+        try:
+            info = read_sealed(path)
+        except (FileNotFoundError, NotADirectoryError):
+            if not any(p.is_dir() for p in (self.layout.records, self.layout.plan)):
+                raise UsageError(f"{self.layout.root} is no cache: {path} is missing") from None
+            self._on_fault(path, f"{path} is missing, yet the ledger has records: this cache is damaged")
+            return {}
+        except CorruptionFound as error:
+            self._on_fault(path, str(error))
+            return {}
+        if info["format"] > FORMAT:
+            raise UsageError(
+                f"{self.layout.root} has format {info['format']}; this avpipe reads up to {FORMAT}: update it"
+            )
+        return info
+
+    def _read_specs(self) -> None:
+        for _, path in self._files.unread(self.layout.ledger, _SPEC_NAME):
+            if content := self._files.sealed(path):
+                spec = Spec.from_json(content)
+                self.specs[spec.modality] = spec
+
+    def _read_arrays(self) -> None:
+        for _, path in self._files.unread(self.layout.arrays, re.compile(r"(.+)\.json")):
+            if content := self._files.sealed(path):
+                array = ArraySpec.from_json(content)
+                self.arrays[array.name] = array
+                if array.modality not in self.specs and not self.layout.spec(array.modality).exists():
+                    missing = self.layout.spec(array.modality)
+                    self._on_fault(missing, f"{missing} is missing, yet {array.name} was declared under it")
+
+    def _read_plans(self) -> None:
+        for (first,), path in self._files.unread(self.layout.plan, _PLAN_NAME):
+            content = self._files.sealed(path)
+            if content is None:
+                self._plan_damaged = True
+                continue
+            if int(first) != self.units and not self._plan_damaged:
+                self._plan_damaged = True
+                missing = self.layout.plan_document(self.units)
+                self._on_fault(missing, f"{missing} is missing: it planned units {self.units} to {int(first) - 1}")
+            for number, clips in enumerate(content["units"], start=content["first_unit"]):
+                self.planned[number] = {clip: (start, segments) for clip, start, segments in clips}
+                self.placement.update(dict.fromkeys(self.planned[number], number))
+
+    def _new_records(self) -> list[tuple[tuple[int, int], Path]]:
+        found = [((int(u), int(s)), p) for (u, s), p in self._files.unread(self.layout.records, _RECORD_NAME)]
+        expected = {unit: len(records) for unit, records in self.records.items()}
+        for (unit, sequence), _ in sorted(found):
+            for lost in range(expected.get(unit, 0), sequence):
+                path = self.layout.record(unit, lost)
+                if not self._files.has_read(path):
+                    self._on_fault(path, f"{path} is missing, yet a later record of unit {unit} is there")
+            expected[unit] = sequence + 1
+        return sorted(found)
+
+    def _add_record(self, unit: int, sequence: int, path: Path) -> None:
+        content = self._files.sealed(path)
+        if content is None:
+            return
+        record = Record.from_json(content)
+        if problem := self._contradiction(record, unit, sequence, path):
+            self._on_fault(*problem)
+            return
+        self.records.setdefault(unit, []).append(record)
+        held, names = self.held.setdefault(unit, {}), frozenset(f.array for f in record.files)
+        for clip in record.clips:
+            held[clip.id] = held[clip.id] | names if clip.id in held else names
+            self.home[clip.id] = max(unit, self.home.get(clip.id, unit))
+            self._remember(clip.id, record, None)
+        for entry in record.quarantined:
+            self._remember(entry.clip, record, entry)
+
+    def _remember(self, clip: str, record: Record, word: Quarantined | None) -> None:
+        key = (record.unit, record.sequence)
+        if key >= self._last_word.get(clip, ((-1, -1), None))[0]:
+            self._last_word[clip] = key, word
+
+    def _contradiction(self, record: Record, unit: int, sequence: int, path: Path) -> tuple[Path, str] | None:
+        """What in the rest of the ledger does not fit a record: the file at fault, and a message."""
+        if (record.unit, record.sequence) != (unit, sequence):
+            return path, f"{path} is the record {record.unit}.{record.sequence} under another name"
+        for file in record.files:
+            if file.array not in self.arrays:
+                missing = self.layout.array_declaration(file.array)
+                return missing, f"{missing} is missing or damaged, yet {path} commits rows of {file.array}"
+        if self._plan_damaged:
+            return None
+        if unit not in self.planned:
+            missing = self.layout.plan_document(self.units)
+            return missing, f"{missing} is missing, yet {path} commits unit {unit}"
+        for clip in record.clips:
+            if self.planned[unit].get(clip.id) != (clip.start, clip.segments):
+                return path, f"{path} holds clip {clip.id!r} in rows that the plan of its unit does not give it"
+        return None

@@ -1,0 +1,62 @@
+"""The ledger's documents as files: which are new, and what to do about one that is damaged."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.cache.documents import read_sealed
+from avpipe.pipeline.errors import CorruptionFound
+
+OnFault = Callable[[Path, str], None]
+"""Takes the file at fault and a message."""
+
+
+def refuse(path: Path, message: str) -> None:
+    """Stops at the first fault."""
+    raise CorruptionFound(message)
+
+
+class LedgerFiles:
+    """Reads sealed documents, each once.
+
+    Args:
+        on_fault: called for each damaged or missing file.
+    """
+
+    def __init__(self, on_fault: OnFault) -> None:
+        self._on_fault = on_fault
+        self._read: set[Path] = set()
+
+    def has_read(self, path: Path) -> bool:
+        """Whether a document has been read, sound or not."""
+        return path in self._read
+
+    def sealed(self, path: Path) -> dict[str, Any] | None:
+        """The content of a document, None where it is damaged."""
+        self._read.add(path)
+        try:
+            return read_sealed(path)
+        except (CorruptionFound, OSError) as error:
+            self._on_fault(path, str(error))
+            return None
+
+    def unread(self, folder: Path, pattern: re.Pattern[str]) -> list[tuple[tuple[str, ...], Path]]:
+        """Documents of a folder that have not been read yet, by name.
+
+        Args:
+            folder: the folder.
+            pattern: matches the whole name of a document.
+
+        Returns:
+            The groups of the match and the path of each.
+        """
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except FileNotFoundError:
+            self._on_fault(folder, f"{folder} is missing")
+            return []
+        matches = [(pattern.fullmatch(name), folder / name) for name in names]
+        return [(match.groups(), path) for match, path in matches if match and path not in self._read]

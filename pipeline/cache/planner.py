@@ -1,0 +1,160 @@
+"""Which clips go to which unit, and what is left to do: decisions only, which `CacheWriter.plan` makes permanent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from avpipe.pipeline.cache.layout import ArraySpec
+from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.records import PlannedClip, Quarantined, UnitWork
+from avpipe.pipeline.errors import CacheMismatch, UsageError
+
+ClipRequest = tuple[str, int, str]
+"""Clip id, number of segments, signature of its media files."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a request comes to.
+
+    Attributes:
+        pending: work left, by unit.
+        done: number of requested clips that are complete in all requested arrays.
+        quarantined: requested clips that failed before and are not tried again.
+    """
+
+    pending: tuple[UnitWork, ...]
+    done: int
+    quarantined: tuple[Quarantined, ...]
+
+
+class Sorting:
+    """Sorts requested clips into done, quarantined, pending in a planned unit, and new.
+
+    Args:
+        ledger: the ledger, fresh.
+        clips: requested clips; ids are unique.
+        arrays: requested arrays, all declared.
+        retry: whether quarantined clips are tried again.
+
+    Attributes:
+        done: number of clips that are complete.
+        quarantined: clips that are skipped.
+        new: clips that need a new unit, in the order given.
+    """
+
+    def __init__(
+        self, ledger: Ledger, clips: Sequence[ClipRequest], arrays: Sequence[ArraySpec], *, retry: bool
+    ) -> None:
+        self._ledger, self._arrays, self._retry = ledger, tuple(arrays), retry
+        self._wanted = {array.name for array in arrays}
+        self._clips = {clip[0]: clip for clip in clips}
+        self._planned: dict[int, list[PlannedClip]] = {}
+        self._extended: set[int] = set()
+        self.done = 0
+        self.quarantined: list[Quarantined] = []
+        self.new: list[ClipRequest] = []
+        for clip in clips:
+            self._sort(*clip)
+
+    def pending(self) -> tuple[UnitWork, ...]:
+        """Work in units that are planned already."""
+        works = [self._first_work(unit, clips) for unit, clips in self._planned.items()]
+        works += [self._further_work(unit) for unit in self._extended]
+        return tuple(sorted((w for w in works if w.clips and w.arrays), key=lambda w: w.unit))
+
+    def _sort(self, clip: str, segments: int, signature: str) -> None:
+        ledger = self._ledger
+        home = ledger.home.get(clip)
+        if home is not None:
+            self._check_length(clip, home, segments)
+            if self._wanted <= ledger.arrays_of(clip, home):
+                self.done += 1
+                return
+        unit = ledger.placement.get(clip)
+        if unit is None:
+            self.new.append((clip, segments, signature))
+        elif unit not in ledger.records:
+            start, planned_segments = ledger.planned[unit][clip]
+            if planned_segments == segments:
+                self._planned.setdefault(unit, []).append(PlannedClip(clip, start, segments, signature))
+            else:  # planned, never computed, and the data set has changed since
+                self.new.append((clip, segments, signature))
+        elif word := ledger.quarantined_in(clip, unit):
+            if self._retry or word.signature != signature:
+                self.new.append((clip, segments, signature))
+            else:
+                self.quarantined.append(word)
+        elif unit == home and self._wanted - ledger.unit_arrays(unit):
+            self._extended.add(unit)
+        else:
+            self.new.append((clip, segments, signature))
+
+    def _check_length(self, clip: str, unit: int, segments: int) -> None:
+        stored = self._ledger.planned[unit][clip][1]
+        if stored != segments:
+            raise CacheMismatch(
+                f"clip {clip!r} is cached with {stored} segments, this run wants {segments}: "
+                "the data set has changed; give another directory with --cache"
+            )
+
+    def _first_work(self, unit: int, clips: Iterable[PlannedClip]) -> UnitWork:
+        return UnitWork(unit, tuple(sorted(clips, key=lambda c: c.start)), self._arrays)
+
+    def _further_work(self, unit: int) -> UnitWork:
+        """Arrays that a unit lacks, for every clip that it holds: a shard is written once, so it must be complete."""
+        ledger = self._ledger
+        lacking = self._wanted - ledger.unit_arrays(unit)
+        first = ledger.records[unit][0]
+        clips = [
+            PlannedClip(c.id, c.start, c.segments, self._clips[c.id][2] if c.id in self._clips else c.signature)
+            for c in first.clips
+            if ledger.home[c.id] == unit and ledger.quarantined_in(c.id, unit) is None
+        ]
+        return UnitWork(unit, tuple(clips), tuple(a for a in self._arrays if a.name in lacking))
+
+
+def check_request(clips: Sequence[ClipRequest], unit_rows: int) -> None:
+    """Refuses a request that no unit can hold or that is not well formed.
+
+    Raises:
+        UsageError: names the clip.
+    """
+    seen: set[str] = set()
+    for clip, segments, _ in clips:
+        if clip in seen:
+            raise UsageError(f"clip {clip!r} is named twice: ids must be unique")
+        if not clip or "\0" in clip:
+            raise UsageError(f"{clip!r} cannot be a clip's id: it is empty or holds a zero byte")
+        if segments < 1:
+            raise UsageError(f"clip {clip!r} has {segments} segments: at least one is needed")
+        if segments > unit_rows:
+            raise UsageError(
+                f"clip {clip!r} has {segments} segments, but a unit of this cache holds {unit_rows} "
+                "and a clip never straddles two: make a new cache with larger units"
+            )
+        seen.add(clip)
+
+
+def pack(clips: Iterable[ClipRequest], *, first_unit: int, unit_rows: int) -> list[list[PlannedClip]]:
+    """Packs clips in the order given into new units.
+
+    Args:
+        clips: clips, none longer than a unit.
+        first_unit: number of the first new unit.
+        unit_rows: rows of a unit.
+
+    Returns:
+        The clips of every new unit with their rows.
+    """
+    units: list[list[PlannedClip]] = []
+    used = unit_rows
+    for clip, segments, signature in clips:
+        if used + segments > unit_rows:
+            units.append([])
+            used = 0
+        start = (first_unit + len(units) - 1) * unit_rows + used
+        units[-1].append(PlannedClip(clip, start, segments, signature))
+        used += segments
+    return units

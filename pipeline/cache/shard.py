@@ -1,0 +1,127 @@
+"""Shard files: a Zarr v3 sharded chunk written row by row, and its index.
+
+A shard is the rows of one unit in one array: chunks (raw little-endian bytes, CRC32C behind each) in any order, then
+the index (offset and size of every row's chunk, two little-endian uint64 each, all ones where there is none), then the
+index's CRC32C.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import crc32c
+import numpy as np
+import xxhash
+
+from avpipe.pipeline.cache import durable
+from avpipe.pipeline.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES, ArraySpec
+
+MISSING = 2**64 - 1
+_BUFFER_BYTES = 1 << 20
+
+
+def checksum(data: Any) -> bytes:
+    """CRC32C of a buffer as four little-endian bytes."""
+    value: int = crc32c.crc32c(data)
+    return value.to_bytes(CRC_BYTES, "little")
+
+
+def index_bytes(unit_rows: int) -> int:
+    """Size of a shard's index with its checksum."""
+    return unit_rows * INDEX_ENTRY_BYTES + CRC_BYTES
+
+
+def parse_index(data: bytes, *, row_bytes: int, file_bytes: int) -> np.ndarray:
+    """Offsets of the rows' chunks.
+
+    Args:
+        data: the last `index_bytes(...)` bytes of the shard.
+        row_bytes: bytes of one row without its checksum.
+        file_bytes: size of the shard file.
+
+    Returns:
+        int64 of shape (rows of a unit), -1 where the unit has no such row.
+
+    Raises:
+        ValueError: says what is wrong with the index.
+    """
+    body, tail = data[:-CRC_BYTES], data[-CRC_BYTES:]
+    if checksum(body) != tail:
+        raise ValueError("the checksum of its index does not match")
+    entries = np.frombuffer(body, dtype="<u8").reshape(-1, 2)
+    present = entries[:, 0] != MISSING
+    stored = entries[present]
+    chunk_bytes = row_bytes + CRC_BYTES
+    if (stored[:, 1] != chunk_bytes).any() or (stored[:, 0] > max(file_bytes - len(data) - chunk_bytes, 0)).any():
+        raise ValueError("its index points outside the file")
+    return np.where(present, entries[:, 0].astype(np.int64), -1)
+
+
+class ShardWriter:
+    """Streams rows of one shard into a temporary file; memory stays flat.
+
+    Args:
+        path: the temporary; must not exist.
+        array: the array.
+        unit_rows: rows of a unit.
+    """
+
+    def __init__(self, path: Path, array: ArraySpec, unit_rows: int) -> None:
+        self.path, self.array = path, array
+        self._index = np.full((unit_rows, 2), MISSING, dtype="<u8")
+        self._position = 0
+        self._hash = xxhash.xxh3_128()
+        with durable.writing(path):
+            self._stream = path.open("xb", buffering=_BUFFER_BYTES)
+
+    def write(self, row: int, data: memoryview) -> None:
+        """Appends the chunk of a row.
+
+        Args:
+            row: row within the unit, not written before.
+            data: its `array.row_bytes` bytes, little-endian.
+        """
+        self._append(bytes(-self._position % self.array.alignment))
+        self._index[row] = self._position, len(data) + CRC_BYTES
+        self._append(data)
+        self._append(checksum(data))
+
+    def has(self, row: int) -> bool:
+        """Whether a row of the unit has been written."""
+        return bool(self._index[row, 0] != MISSING)
+
+    def drop(self, rows: Iterable[int]) -> None:
+        """Takes rows out of the index, so that no reader finds them; their bytes stay as a gap."""
+        for row in rows:
+            self._index[row] = MISSING
+
+    def finish(self) -> tuple[int, str]:
+        """Writes the index, syncs and closes.
+
+        Returns:
+            The file's size in bytes and its xxh3_128, hexadecimal.
+        """
+        index = self._index.tobytes()
+        self._append(index)
+        self._append(checksum(index))
+        with durable.writing(self.path):
+            self._stream.flush()
+        durable.sync_file(self._stream.fileno(), self.path)
+        self._stream.close()
+        return self._position, self._hash.hexdigest()
+
+    def discard(self) -> None:
+        """Closes and deletes the temporary."""
+        with suppress(OSError):  # what is still buffered need not fit on the disk any more
+            self._stream.close()
+        durable.remove(self.path)
+
+    def _append(self, data: bytes | memoryview) -> None:
+        if len(data):
+            with durable.writing(self.path):
+                self._stream.write(data)
+            self._hash.update(data)
+            self._position += len(data)

@@ -1,0 +1,107 @@
+"""What a cache holds and how far its extraction is, as plain JSON-ready values. Reads the ledger only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.cache.layout import FORMAT, Layout
+from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.records import Record
+
+_RECENT_RECORDS = 50
+
+
+def summarize(path: Path, ledger: Ledger, content_hash: str) -> dict[str, Any]:
+    """The facts that `avpipe cache show` prints.
+
+    Args:
+        path: folder of the cache.
+        ledger: its ledger.
+        content_hash: hash of its content.
+    """
+    sizes: Counter[str] = Counter()
+    shards: Counter[str] = Counter()
+    for record in _records(ledger):
+        for file in record.files:
+            sizes[file.array] += file.bytes
+            shards[file.array] += 1
+    rows = ledger.units * ledger.unit_rows
+    return {
+        "path": str(path),
+        "format": FORMAT,
+        "dataset": dict(ledger.info["dataset"]),
+        "unit_rows": ledger.unit_rows,
+        "units": len(ledger.records),
+        "clips": len(ledger.home),
+        "segments": sum(ledger.planned[unit][clip][1] for clip, unit in ledger.home.items()),
+        "quarantined": len(ledger.quarantined()),
+        "arrays": {
+            name: {"shape": [rows, *array.row_shape], "dtype": array.dtype, "bytes": sizes[name], "units": shards[name]}
+            for name, array in sorted(ledger.arrays.items())
+        },
+        "bytes": sizes.total(),
+        "specs": {name: spec.as_json() for name, spec in sorted(ledger.specs.items())},
+        "content_hash": content_hash,
+    }
+
+
+def progress_of(path: Path | str) -> dict[str, Any]:
+    """How far a cache's extraction is: the facts that `avpipe status` prints. Changes nothing.
+
+    A clip is done when it is complete in every array of the cache.
+
+    Returns:
+        `clips` and `segments` (each `planned`, `done`, `left`, `quarantined`), `units` (`planned`, `committed`),
+        `segments_per_second` over recent work (None before the first commit), `eta_seconds` (None where unknown),
+        `work_seconds` by stage, `updated` (time of the last commit, seconds since 1970, or None).
+
+    Raises:
+        UsageError: there is no cache.
+        CorruptionFound: the ledger is damaged.
+    """
+    ledger = Ledger(Layout(Path(path)))
+    wanted = frozenset(ledger.arrays)
+    clips: Counter[str] = Counter(planned=0, done=0, left=0, quarantined=0)
+    segments: Counter[str] = Counter(planned=0, done=0, left=0, quarantined=0)
+    quarantined = {entry.clip for entry in ledger.quarantined()}
+    for clip, unit in ledger.placement.items():
+        length = ledger.planned[unit][clip][1]
+        home = ledger.home.get(clip, -1)
+        state = "done" if wanted <= ledger.arrays_of(clip, home) else "quarantined" if clip in quarantined else "left"
+        for name in ("planned", state):
+            clips[name] += 1
+            segments[name] += length
+    rate = _rate(list(_records(ledger)))
+    stages: Counter[str] = Counter()
+    for record in _records(ledger):
+        stages.update(record.work_seconds)
+    left = segments["left"]
+    return {
+        "path": str(path),
+        "dataset": dict(ledger.info["dataset"]),
+        "clips": dict(clips),
+        "segments": dict(segments),
+        "units": {"planned": ledger.units, "committed": len(ledger.records)},
+        "segments_per_second": rate,
+        "eta_seconds": left / rate if rate else (0.0 if not left else None),
+        "work_seconds": dict(stages),
+        "updated": max((record.committed for record in _records(ledger)), default=None),
+    }
+
+
+def _records(ledger: Ledger) -> Iterable[Record]:
+    return (record for records in ledger.records.values() for record in records)
+
+
+def _rate(records: list[Record]) -> float | None:
+    """Segments per second over the last commits, counting the time in which at least one writer worked."""
+    recent = sorted(records, key=lambda record: record.committed)[-_RECENT_RECORDS:]
+    busy, end = 0.0, float("-inf")
+    for record in sorted(recent, key=lambda record: record.began):
+        busy += max(0.0, record.committed - max(record.began, end))
+        end = max(end, record.committed)
+    done = sum(clip.segments for record in recent for clip in record.clips)
+    return done / busy if busy > 0 and done else None
