@@ -152,6 +152,13 @@ class CacheWriter:
         new = tuple(UnitWork(first + i, tuple(unit), tuple(arrays)) for i, unit in enumerate(units))
         return Plan(pending=sorting.pending() + new, done=sorting.done, quarantined=tuple(sorting.quarantined))
 
+    def is_done(self, work: UnitWork) -> bool:
+        """Whether others have committed all of a unit's work since it was planned."""
+        records = self._ledger.refresh_unit(work.unit)
+        taken = {file.array for record in records for file in record.files}
+        all_rejected = bool(records) and not records[0].clips
+        return all_rejected or taken >= {array.name for array in work.arrays}
+
     def unit(self, work: UnitWork) -> UnitWriter:
         """A writer of one unit, to be used as a context manager.
 

@@ -1,0 +1,122 @@
+"""`avpipe extract`: stage one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from avpipe.cli import render
+from avpipe.pipeline import progress
+
+if TYPE_CHECKING:
+    from avpipe.pipeline.manifest import Dataset
+    from avpipe.stages.extract import ExtractSummary
+    from avpipe.stages.job import ExtractJob
+
+EXIT_QUARANTINED = 3
+WEIGHTS_HELP = "`pretrained` (timm's hub), `random:SEED`, or a file."
+
+
+def extract_command(
+    dataset: Annotated[str, typer.Option(help="Dataset name; `avpipe data ls` lists them.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data. [default: $AVPIPE_DATA/NAME, data/NAME]")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME]")] = None,
+    visual: Annotated[str | None, typer.Option(help="Visual backbone, any timm ViT.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Audio backbone, any timm ViT (on log-mel).")] = None,
+    weights: Annotated[str | None, typer.Option(help=f"Weights of both backbones: {WEIGHTS_HELP}")] = None,
+    visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone alone.")] = None,
+    audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the visual input, pixels.")] = None,
+    layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
+    dtype: Annotated[str, typer.Option(help="Storage type of the tokens: float16 or float32.")] = "float16",
+    decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    batch: Annotated[int | None, typer.Option(help="Segments per backbone call.")] = None,
+    deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = 60.0,
+    workers: Annotated[int, typer.Option(help="Processes; more than one starts a local Dask cluster.")] = 1,
+    scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
+    unit_segments: Annotated[int | None, typer.Option(help="Segments in one unit of work of a new cache.")] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try quarantined clips again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run the backbones over a dataset once and cache every tapped layer. Safe to kill and to run again."""
+    from avpipe.pipeline.cache.locate import default_root
+    from avpipe.pipeline.datasets import folder, load_dataset
+    from avpipe.stages.job import Wish, choose_backbones, resolve
+
+    found = load_dataset(dataset, root)
+    for note in found.notes:
+        progress.say(f"{found.name}: {note}")
+    wishes = {
+        "visual": Wish(visual, visual_weights or weights, image_size),
+        "audio": Wish(audio, audio_weights or weights),
+    }
+    job = resolve(
+        found,
+        choose_backbones(found, wishes),
+        cache=cache or default_root() / folder(found.name),
+        layers=layers or str(found.backbones.get("layers", "last:4")),
+        dtype=dtype,
+        decoder=decoder,
+        device=device,
+        batch=batch,
+        deadline_seconds=deadline,
+    )
+    if dry_run:
+        _show_plan(found, job, as_json)
+        return
+    _extract(found, job, as_json, workers=workers, scheduler=scheduler, unit_segments=unit_segments, retry=retry)
+
+
+def _show_plan(dataset: Dataset, job: ExtractJob, as_json: bool) -> None:
+    from avpipe.pipeline import plan
+
+    estimate = plan.estimate([clip.segments for clip in dataset.clips], job.arrays())
+    estimate |= {"dataset": dataset.name, "cache": str(job.cache)}
+    if as_json:
+        render.emit_json(estimate)
+        return
+    render.table(
+        ["array", "row", "dtype", "bytes"],
+        [(a["name"], "x".join(map(str, a["row_shape"])), a["dtype"], a["bytes"]) for a in estimate["arrays"]],
+    )
+    render.line(
+        f"{estimate['clips']} clips, {estimate['segments']} segments: "
+        f"{render.human_bytes(estimate['bytes'])} into {job.cache}"
+    )
+
+
+def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -> None:
+    from avpipe.stages.extract import extract
+
+    for modality in job.modalities.values():
+        if modality.choice.seed is not None:
+            progress.say(f"note: the {modality.choice.modality} backbone has random weights, as asked for")
+    summary = extract(dataset, job, **options)
+    show_summary(summary, as_json)
+    if summary.left:
+        raise KeyboardInterrupt
+    if summary.quarantined:
+        raise typer.Exit(EXIT_QUARANTINED)
+
+
+def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:
+    """Prints what an extraction did."""
+    if as_json:
+        from dataclasses import asdict
+
+        render.emit_json(asdict(summary))
+        return
+    place = summary.cache.relative_to(Path.cwd()) if summary.cache.is_relative_to(Path.cwd()) else summary.cache
+    rate = f", {summary.extracted / summary.seconds:.1f} clips/s" if summary.extracted else ""
+    render.line(
+        f"{place}: {summary.clips} clips cached, {summary.extracted} of them now, "
+        f"{len(summary.quarantined)} quarantined, {summary.left} left ({summary.seconds:.1f} s{rate})"
+    )
+    for entry in summary.quarantined:
+        render.line(f"  quarantined {entry.clip}: {entry.reason}" + (f" ({entry.hint})" if entry.hint else ""))

@@ -1,0 +1,166 @@
+"""One extraction, resolved and picklable: what a worker process must know to extract any unit of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.cache import ArraySpec
+from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
+from avpipe.pipeline.manifest import Dataset
+from avpipe.pipeline.media.decode import MediaSpec
+from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, model_names, select_taps
+
+STORAGE_DTYPES = ("float16", "float32")
+RAW_ARRAYS = {"visual": "visual/frames", "audio": "audio/samples"}
+LARGEST_BATCH = 32
+
+
+@dataclass(frozen=True)
+class ModalityJob:
+    """One modality of an extraction.
+
+    Attributes:
+        choice: the backbone asked for.
+        facts: what is known of it without loading it.
+        taps: names of the blocks to keep.
+    """
+
+    choice: BackboneChoice
+    facts: BackboneFacts
+    taps: tuple[str, ...]
+
+    def arrays(self, dtype: str) -> list[ArraySpec]:
+        """The arrays of the taps."""
+        shapes = self.facts.taps
+        return [ArraySpec(f"{self.facts.modality}/{tap}", shapes[tap], dtype) for tap in self.taps]
+
+
+@dataclass(frozen=True)
+class ExtractJob:
+    """A resolved extraction.
+
+    Attributes:
+        cache: folder of the cache, absolute: workers have other working folders.
+        modalities: jobs by modality.
+        media: how clips are decoded.
+        dtype: storage type of the tokens.
+        batch: inputs per backbone call; batches are padded to it, because results may depend on the batch size.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        deadline_seconds: time that decoding one clip may take.
+    """
+
+    cache: Path
+    modalities: dict[str, ModalityJob]
+    media: MediaSpec
+    dtype: str
+    batch: int
+    device: str
+    deadline_seconds: float
+
+    def arrays(self) -> list[ArraySpec]:
+        """Every array that the extraction fills: frames, samples and taps."""
+        timeline = self.media.timeline
+        found = []
+        if self.media.frame_size is not None:
+            found.append(ArraySpec(RAW_ARRAYS["visual"], (*self.media.frame_size, 3), "uint8"))
+        if self.media.audio:
+            found.append(ArraySpec(RAW_ARRAYS["audio"], (timeline.samples_per_segment,), "int16"))
+        for job in self.modalities.values():
+            found += job.arrays(self.dtype)
+        return found
+
+    def fields(self, modality: str, weights_sha256: str) -> dict[str, Any]:
+        """Everything that decides the values of a modality's tokens: its fingerprint is made of these."""
+        return {
+            "backbone": self.modalities[modality].facts.fields(),
+            "weights": {"sha256": weights_sha256},
+            "media": self.media.fields()[modality],
+        }
+
+    def request(self, modality: str) -> dict[str, Any]:
+        """What was asked for, with which an equal request is recognised without loading weights."""
+        return self.modalities[modality].choice.request()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the command line says of one backbone; None leaves it to the dataset's default.
+
+    Attributes:
+        model: model name.
+        weights: `pretrained`, `random:SEED` or a file; the default is `pretrained` where `model` is given.
+        image_size: side of the visual input in pixels.
+    """
+
+    model: str | None = None
+    weights: str | None = None
+    image_size: int | None = None
+
+
+def choose_backbones(dataset: Dataset, wishes: Mapping[str, Wish]) -> dict[str, BackboneChoice]:
+    """Backbones by modality: the command line's, else the dataset's defaults.
+
+    Raises:
+        UsageError: an unknown model; a name that was given is checked before a default is.
+        EnvironmentLacking: a default model is not among those that this version loads.
+    """
+    choices = {}
+    for modality in sorted(wishes, key=lambda name: wishes[name].model is None):
+        choices[modality] = _choose(dataset, modality, wishes[modality])
+        facts_of(choices[modality], dataset.timeline)
+    return {modality: choices[modality] for modality in wishes}
+
+
+def _choose(dataset: Dataset, modality: str, wish: Wish) -> BackboneChoice:
+    if wish.model is not None:
+        choice = BackboneChoice(modality, wish.model)
+    elif (default := dataset.backbones.get(modality)) is None:
+        raise UsageError(f"{dataset.name} names no default {modality} backbone: give --{modality} MODEL")
+    else:
+        choice = BackboneChoice.parse(modality, default)
+        if choice.model.partition(".")[0] not in model_names():
+            raise EnvironmentLacking(
+                f"the default {modality} backbone of {dataset.name}, {choice.model}, cannot be loaded by this version: "
+                f"choose another, such as --{modality} vit_base_patch16_224 --weights FILE"
+            )
+    given = {name: getattr(wish, name) for name in ("weights", "image_size") if getattr(wish, name) is not None}
+    return replace(choice, **given)
+
+
+def resolve(
+    dataset: Dataset,
+    choices: dict[str, BackboneChoice],
+    *,
+    cache: Path,
+    layers: str,
+    dtype: str,
+    decoder: str,
+    device: str,
+    batch: int | None,
+    deadline_seconds: float,
+) -> ExtractJob:
+    """Checks an extraction against what is known of its backbones, without loading anything.
+
+    Raises:
+        UsageError: an unknown model, layer or dtype (the nearest name is offered).
+    """
+    if dtype not in STORAGE_DTYPES:
+        raise unknown_name("dtype", dtype, STORAGE_DTYPES)
+    modalities = {}
+    for modality, choice in choices.items():
+        choice.request()  # names a weights file that is missing before anything is loaded
+        facts = facts_of(choice, dataset.timeline)
+        modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps)))
+    longest = max((clip.segments for clip in dataset.clips), default=1)
+    return ExtractJob(
+        cache=cache.absolute(),
+        modalities=modalities,
+        media=MediaSpec(dataset.timeline, modalities["visual"].facts.input_size, audio=True, decoder=decoder),
+        dtype=dtype,
+        batch=batch or min(LARGEST_BATCH, longest),
+        device=device,
+        deadline_seconds=deadline_seconds,
+    )

@@ -1,0 +1,84 @@
+"""Shared fixtures: a small dataset of real files in AVE's layout, and the `avpipe` program in a child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avpipe.stages.demo.encode import write_mp4
+
+AVPIPE = Path(sys.executable).with_name("avpipe")
+CLASSES = ("Church bell", "Bark", "Helicopter")
+
+
+class TinyAve:
+    """A dataset in AVE's layout: 10 s clips of 64 x 48 pixels at 5 frames a second, sound at 16 kHz."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.ids: list[str] = []
+
+    def add(self, count: int) -> None:
+        """Appends clips; a third of the ids starts with "-"."""
+        media = self.root / "AVE_Dataset" / "AVE"
+        media.mkdir(parents=True, exist_ok=True)
+        for number in range(len(self.ids), len(self.ids) + count):
+            name = f"{'-' if number % 3 == 0 else 'a'}clip{number:06d}"
+            rng = np.random.default_rng(number)
+            shade = rng.integers(0, 256, (10, 1, 1, 3)).repeat(5, axis=0)
+            pictures = np.broadcast_to(shade, (50, 48, 64, 3)).astype(np.uint8)
+            tone = np.sin(np.arange(160_000) * (0.05 + 0.01 * (number % 20)), dtype=np.float32)[None] * 0.3
+            write_mp4(media / f"{name}.mp4", pictures, 5, tone, 16_000)
+            self.ids.append(name)
+        rows = [f"{CLASSES[i % 3]}&{name}&good&{i % 4}&{6 + i % 4}" for i, name in enumerate(self.ids)]
+        folder = self.root / "AVE_Dataset"
+        (folder / "Annotations.txt").write_text("Category&VideoID&Quality&StartTime&EndTime\n" + "\n".join(rows) + "\n")
+        for split, part in (("train", 0), ("val", 1), ("test", 2)):
+            chosen = [row for i, row in enumerate(rows) if (i % 4 if i % 4 < 3 else 0) == part]
+            (folder / f"{split}Set.txt").write_text("\n".join(chosen) + "\n")
+
+    def video(self, name: str) -> Path:
+        """The file of a clip."""
+        return self.root / "AVE_Dataset" / "AVE" / f"{name}.mp4"
+
+
+@pytest.fixture(scope="session")
+def tiny_ave(tmp_path_factory) -> TinyAve:
+    """40 clips; do not change them."""
+    dataset = TinyAve(tmp_path_factory.mktemp("tiny") / "ave")
+    dataset.add(40)
+    return dataset
+
+
+@pytest.fixture
+def own_ave(tmp_path) -> TinyAve:
+    """6 clips of the test's own."""
+    dataset = TinyAve(tmp_path / "data" / "ave")
+    dataset.add(6)
+    return dataset
+
+
+@pytest.fixture
+def avpipe(tmp_path):
+    """Runs `avpipe ARGS...` in `tmp_path`: returns the finished process with its text output."""
+
+    def run(*args: object, check: int | None = 0, env: dict[str, str] | None = None, timeout: float = 240):
+        done = subprocess.run(
+            [str(AVPIPE), *map(str, args)],
+            cwd=tmp_path,
+            env={**os.environ, "HF_HUB_OFFLINE": "1", **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+        if check is not None:
+            assert done.returncode == check, f"exit {done.returncode}, not {check}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    return run

@@ -1,0 +1,114 @@
+"""Stage one by command: resuming, growing, spreading over workers, and what a second run costs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from avpipe.pipeline import open_cache
+
+AVPIPE = Path(sys.executable).with_name("avpipe")
+STUB = ("--visual", "stub", "--audio", "stub", "--weights", "random:0")
+TEST_VIT = ("--visual", "test_vit", "--image-size", "32", "--audio", "test_vit", "--weights", "random:0")
+
+
+@pytest.mark.parametrize("backbone", [STUB, TEST_VIT], ids=["stub", "timm"])
+def test_two_workers_give_the_same_cache(own_ave, avpipe, tmp_path, backbone):
+    avpipe("extract", "--dataset", "ave", *backbone, "--cache", "one")
+    avpipe("extract", "--dataset", "ave", *backbone, "--cache", "two", "--workers", 2, "--unit-segments", 20)
+    one, two = open_cache(tmp_path / "one"), open_cache(tmp_path / "two")
+    assert one.content_hash() == two.content_hash()
+    assert len(one.clips()) == len(two.clips()) == len(own_ave.ids)
+    assert one.unit_rows != two.unit_rows
+
+
+def test_two_extractions_at_once_share_one_cache(tiny_ave, avpipe, tmp_path):
+    command = [AVPIPE, "extract", "--dataset", "ave", "--root", tiny_ave.root, *STUB, "--json"]
+    both = [subprocess.Popen([*command, "--cache", "shared"], cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
+    summaries = [json.loads(process.communicate(timeout=120)[0]) for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum(summary["extracted"] for summary in summaries) == len(tiny_ave.ids)
+    avpipe("extract", "--dataset", "ave", "--root", tiny_ave.root, *STUB, "--cache", "alone")
+    assert open_cache(tmp_path / "shared").content_hash() == open_cache(tmp_path / "alone").content_hash()
+    avpipe("cache", "verify", "--cache", "shared")
+
+
+def test_a_second_run_computes_nothing_imports_no_torch_and_is_quick(own_ave, avpipe, tmp_path):
+    command = ["extract", "--dataset", "ave", *TEST_VIT]
+    avpipe(*command)
+    code = (
+        f"import sys; sys.argv = ['avpipe', *{command!r}, '--json']\n"
+        "from avpipe.cli.main import run\n"
+        "try:\n    run()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "assert not {'torch', 'timm', 'zarr', 'distributed'} & set(sys.modules)\n"
+    )
+    begun = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert time.perf_counter() - begun < 2
+    summary = json.loads(done.stdout)
+    assert (summary["extracted"], summary["clips"], summary["left"]) == (0, len(own_ave.ids), 0)
+
+
+def test_a_cache_grows_by_clips_and_by_taps(own_ave, avpipe, tmp_path):
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
+    first = open_cache(tmp_path / "cache" / "ave")
+    before = first.read(first.rows(own_ave.ids), ["visual/blocks.3"])["visual/blocks.3"]
+    assert set(first.arrays) == {"visual/frames", "audio/samples", "visual/blocks.3", "audio/blocks.3"}
+    own_ave.add(4)
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
+    for name in own_ave.ids[:6]:  # a further tap is made from the stored frames and samples, not from the videos
+        own_ave.video(name).write_bytes(b"gone")
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all")
+    grown = open_cache(tmp_path / "cache" / "ave")
+    assert sorted(grown.clips()) == sorted(own_ave.ids)
+    again = grown.read(grown.rows(own_ave.ids[:6]), ["visual/blocks.3"])["visual/blocks.3"]
+    np.testing.assert_array_equal(before, again)
+    avpipe("cache", "verify")
+
+
+def test_a_grown_cache_equals_one_made_at_once(own_ave, avpipe, tmp_path):
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.0")
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all")
+    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all", "--cache", "once")
+    grown = open_cache(tmp_path / "cache" / "ave")
+    assert grown.content_hash() == open_cache(tmp_path / "once").content_hash()
+
+
+def test_dry_run_writes_nothing_and_foretells_the_bytes(own_ave, avpipe, tmp_path):
+    foretold = json.loads(avpipe("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
+    assert not (tmp_path / "cache").exists()
+    avpipe("extract", "--dataset", "ave", *STUB)
+    arrays = open_cache(tmp_path / "cache" / "ave").arrays
+    assert {a["name"]: a["bytes"] for a in foretold["arrays"]} == {
+        name: array.row_bytes * foretold["segments"] for name, array in arrays.items()
+    }
+
+
+def test_frames_and_samples_are_the_media(own_ave, avpipe, tmp_path):
+    avpipe("extract", "--dataset", "ave", *STUB)
+    cache = open_cache(tmp_path / "cache" / "ave")
+    for number, name in enumerate(own_ave.ids):
+        stored = cache.read(cache.rows([name]), ["visual/frames", "audio/samples"])
+        shade = np.random.default_rng(number).integers(0, 256, (10, 1, 1, 3))
+        assert np.abs(stored["visual/frames"].mean((1, 2)) - shade[:, 0, 0]).max() < 12  # H.264 is lossy
+        assert stored["audio/samples"].shape == (10, 16000)
+        spectrum = np.abs(np.fft.rfft(stored["audio/samples"][5].astype(np.float64)))
+        expected = (0.05 + 0.01 * (number % 20)) * 16000 / (2 * np.pi)
+        assert abs(int(spectrum.argmax()) - expected) < 3
+
+
+def test_status_and_show_speak_of_the_cache(own_ave, avpipe, tmp_path):
+    avpipe("extract", "--dataset", "ave", *STUB)
+    shown = json.loads(avpipe("cache", "show", "--json").stdout)
+    assert shown["content_hash"] == open_cache(tmp_path / "cache" / "ave").content_hash()
+    status = json.loads(avpipe("status", "--json").stdout)
+    assert status["clips"]["done"] == len(own_ave.ids)
+    assert status["clips"]["left"] == 0
+    avpipe("cache", "show")
+    avpipe("status")
