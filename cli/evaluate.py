@@ -1,0 +1,42 @@
+"""`avpipe evaluate`: scores a run by the official protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from avpipe.cli import render
+
+SCORES = ("accuracy", "miou", "fscore")
+
+
+def evaluate_command(
+    run: Annotated[Path, typer.Option(help="Folder of the run, as `avpipe train` named it.")],
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    cache: Annotated[Path | None, typer.Option(help="Where the features are now. [default: as at training]")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where the data are now. [default: as at training]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json.")] = False,
+) -> None:
+    """Score a run by the official protocol. Writes metrics.json and the predictions into its folder."""
+    from avpipe.stages.evaluate import evaluate
+
+    result = evaluate(run, split, cache=cache, root=root, device=device)
+    if as_json:
+        render.emit_json(result)
+        return
+    show_scores(result)
+
+
+def show_scores(result: dict[str, Any]) -> None:
+    """Prints the scores beside those of the answers that ignore their input."""
+    names = [name for name in SCORES if name in result["metrics"]]
+    rows = [[f"{result['method']} ({result['modality']})", *(result["metrics"][name] for name in names)]]
+    for name, scores in result["baselines"].items():
+        rows.append([name.replace("_", " "), *(scores[key] for key in names)])
+    render.table(["", *names], rows)
+    missing = f", {result['missing']} of them without features" if result["missing"] else ""
+    render.line(f"{result['dataset']} {result['split']}: {result['samples']} samples{missing}; {result['protocol']}")
+    render.line(f"epoch {result['epoch']} ({result['selected_by']})")

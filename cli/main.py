@@ -1,0 +1,83 @@
+"""The `avpipe` command: mounts one thin file per command group and turns errors into one line and an exit code.
+
+Nothing heavy is imported here: `avpipe --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from avpipe.cli import render
+from avpipe.cli.cache import app as cache_app
+from avpipe.cli.data import app as data_app
+from avpipe.cli.demo import demo_command
+from avpipe.cli.doctor import doctor_command
+from avpipe.cli.evaluate import evaluate_command
+from avpipe.cli.extract import extract_command
+from avpipe.cli.status import status
+from avpipe.cli.train import train_command
+from avpipe.pipeline.errors import AvpipeError
+
+EXIT_INTERRUPTED = 130
+EXIT_ENVIRONMENT = 6
+
+app = typer.Typer(
+    name="avpipe",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Run frozen audio-visual backbones once, cache every tapped layer, train light heads from the cache.",
+    epilog="Exit codes: 0 ok, 1 unexpected, 2 usage, 3 finished with quarantined inputs, 4 cache/spec mismatch, "
+    "5 corruption found, 6 environment lacking, 130 interrupted.",
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        render.line(f"avpipe {version('avpipe')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    render.install_reporter()
+
+
+app.command("demo")(demo_command)
+app.command("extract")(extract_command)
+app.command("train")(train_command)
+app.command("evaluate")(evaluate_command)
+app.command("status")(status)
+app.command("doctor")(doctor_command)
+app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
+
+
+def run() -> None:
+    """Entry point of the `avpipe` program."""
+    try:
+        app()
+    except AvpipeError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; what was committed is kept: run the same command again to go on", EXIT_INTERRUPTED)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        place = f": {error.filename}" if error.filename else ""
+        _fail(f"{os.strerror(error.errno)}{place}; nothing committed was lost", EXIT_ENVIRONMENT)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"avpipe: {message}", file=sys.stderr, flush=True)
+    sys.exit(code)

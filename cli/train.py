@@ -1,0 +1,51 @@
+"""`avpipe train`: stage two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from avpipe.cli import render
+
+
+def train_command(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as epochs=20 lr=1e-3 seed=1.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="distill, or segment (segmentation data). [default: distill]")
+    ] = None,
+    dataset: Annotated[str | None, typer.Option(help="Dataset name. [default: that of the newest cache]")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data. [default: where the cache was made from]")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME, or the newest]")
+    ] = None,
+    method: Annotated[str | None, typer.Option(help="mettle, or linear (the control). [default: mettle]")] = None,
+    modality: Annotated[str | None, typer.Option(help="both, audio or visual. [default: both]")] = None,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: a new one below ./runs]")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run after its last finished epoch.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a distiller and a head on cached features. Prints the run folder, and the command that scores it."""
+    from avpipe.stages.train import TrainOptions, train
+
+    done = train(
+        TrainOptions(
+            dataset=dataset,
+            root=root,
+            cache=cache,
+            stage=stage,
+            method=method,
+            modality=modality,
+            run=run,
+            resume=resume,
+            device=device,
+            overrides=tuple(overrides or ()),
+        )
+    )
+    render.line(str(done))
+    render.line(f"next: avpipe evaluate --run {done}")

@@ -1,0 +1,151 @@
+"""Settings of a training run: one frozen dataclass, `key=value` overrides, YAML in the run folder."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from avpipe.pipeline.errors import UsageError, unknown_name
+
+MODALITIES = ("audio", "visual")
+CHOICES: dict[str, tuple[str, ...]] = {"stage": ("distill", "segment"), "modality": ("both", *MODALITIES)}
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How a model is built and trained. `defaults_for` gives the values that suit a task.
+
+    Attributes:
+        method: distiller: `mettle` (LCD) or the control `linear`.
+        modality: `both`, `audio` or `visual`.
+        stage: `distill` or `segment`.
+        seed: start of every random number: weights, shuffles, dropout.
+        epochs: passes over the training samples.
+        batch: samples a step.
+        lr: highest learning rate, after the warm-up; cosine to 0 after it.
+        weight_decay: AdamW's decay, for matrices only.
+        warmup: share of all steps in which the learning rate rises from 0.
+        clip_norm: largest norm of the gradient; a larger one is scaled down.
+        meta_tokens: K, meta-tokens for each tap, modality and segment.
+        heads: H, heads of LCD's low-rank attention and of the temporal transformer; divides `rank` and `width`.
+        rank: r, width of LCD's low-rank attention.
+        width: d, common width of all taps and of the head.
+        layers: layers of the temporal transformer (events).
+        dropout: dropout rate in the head.
+        dice: weight of the dice loss beside binary cross-entropy (masks).
+    """
+
+    method: str = "mettle"
+    modality: str = "both"
+    stage: str = "distill"
+    seed: int = 0
+    epochs: int = 30
+    batch: int = 8
+    lr: float = 5e-4
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    clip_norm: float = 1.0
+    meta_tokens: int = 4
+    heads: int = 4
+    rank: int = 64
+    width: int = 256
+    layers: int = 1
+    dropout: float = 0.1
+    dice: float = 1.0
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that are used, sorted."""
+        return MODALITIES if self.modality == "both" else (self.modality,)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return asdict(self)
+
+
+def defaults_for(task: str) -> TrainConfig:
+    """Default settings of a task (`events` or `segmentation`).
+
+    Segmentation trains 30 epochs with batches of four, as AVSBench does for MS3; its decoder is narrow because its
+    convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
+    """
+    return TrainConfig(batch=4, lr=1e-3, width=64) if task == "segmentation" else TrainConfig()
+
+
+def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
+    """Settings from plain values, each checked.
+
+    Args:
+        values: some or all settings.
+        base: settings of the keys that `values` lacks; default: `TrainConfig()`.
+
+    Raises:
+        UsageError: unknown key (with the nearest name), wrong type, value out of range.
+    """
+    types_by_name = typing.get_type_hints(TrainConfig)
+    known = [field.name for field in fields(TrainConfig)]
+    checked = {}
+    for key, value in values.items():
+        if key not in known:
+            raise unknown_name("setting", key, known)
+        checked[key] = _as_type(key, value, types_by_name[key])
+    return _checked(replace(base or TrainConfig(), **checked))
+
+
+def override(base: TrainConfig, pairs: Iterable[str]) -> TrainConfig:
+    """`base` with `key=value` texts from the command line applied.
+
+    Raises:
+        UsageError: a text without "=", a key given twice, and what `from_dict` refuses.
+    """
+    values: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"settings are given as key=value, for instance epochs=20; this is not: {pair!r}")
+        if key in values:
+            raise UsageError(f"setting {key!r} is given twice")
+        values[key] = value
+    return from_dict(values, base)
+
+
+def _as_type(key: str, value: Any, wanted: type | types.UnionType) -> Any:
+    """`value` as the setting's type; text is parsed."""
+    if wanted is str and isinstance(value, str):
+        return value
+    try:
+        if wanted is int and (isinstance(value, str) or type(value) is int):
+            return int(value)
+        if wanted is float and (isinstance(value, str) or type(value) in (int, float)):
+            return float(value)
+    except ValueError:
+        pass
+    kind = {"int": "a whole number", "float": "a number"}.get(getattr(wanted, "__name__", ""), "text")
+    raise UsageError(f"setting {key!r} must be {kind}, not {value!r}")
+
+
+def _checked(config: TrainConfig) -> TrainConfig:
+    """Refuses values that cannot work, each with its name."""
+    for key, known in CHOICES.items():
+        if getattr(config, key) not in known:
+            raise unknown_name(key, getattr(config, key), known)
+    for key in ("epochs", "batch", "meta_tokens", "heads", "rank", "width", "layers"):
+        _require(getattr(config, key) >= 1, key, config, "at least 1")
+    _require(config.seed >= 0, "seed", config, "0 or more")
+    for key in ("lr", "clip_norm"):
+        _require(0 < getattr(config, key) < float("inf"), key, config, "above 0")
+    for key in ("weight_decay", "dice"):
+        _require(0 <= getattr(config, key) < float("inf"), key, config, "0 or more")
+    for key in ("warmup", "dropout"):
+        _require(0 <= getattr(config, key) < 1, key, config, "at least 0 and below 1")
+    for key in ("rank", "width"):
+        _require(getattr(config, key) % config.heads == 0, key, config, f"a multiple of heads={config.heads}")
+    return config
+
+
+def _require(holds: bool, key: str, config: TrainConfig, what: str) -> None:
+    if not holds:
+        raise UsageError(f"setting {key}={getattr(config, key)} must be {what}")

@@ -1,0 +1,71 @@
+"""Distillers: from the frozen tokens of every tap to a few vectors per segment. One file a method, by registry.
+
+Legend: B batch, T segments, N tokens, C channels of a tap, K meta-tokens, d common width.
+
+A distiller is a module called with `tokens[modality][tap]` of shape `[B, T, N, C]` (any float type; it casts each tap
+to float32 once) that returns a `Distilled` per modality. Heads see nothing else of the method, so a method and the
+control that replaces it differ in the distiller alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from avpipe.pipeline.errors import unknown_name
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from avpipe.stages.config import TrainConfig
+
+Shapes = Mapping[str, Mapping[str, tuple[int, int]]]
+"""`shapes[modality][tap]` is `(N, C)`; taps in order of depth."""
+Builder = Callable[[Shapes, "TrainConfig"], "nn.Module"]
+
+
+@dataclass(frozen=True, slots=True)
+class Distilled:
+    """What a distiller gives for one modality.
+
+    Attributes:
+        vector: one vector per segment, `[B, T, d]`.
+        top: the meta-tokens of the last tap, mapped to the common width, `[B, T, K, d]`.
+    """
+
+    vector: Tensor
+    top: Tensor
+
+
+_MODULES = {"mettle": "lcd", "linear": "linear"}
+_builders: dict[str, Builder] = {}
+
+
+def register(name: str) -> Callable[[Builder], Builder]:
+    """Decorator that makes a builder of distillers known under `name`."""
+
+    def keep(builder: Builder) -> Builder:
+        _builders[name] = builder
+        return builder
+
+    return keep
+
+
+def names() -> tuple[str, ...]:
+    """Every method, sorted. Imports nothing heavy."""
+    return tuple(sorted({*_MODULES, *_builders}))
+
+
+def build(method: str, shapes: Shapes, config: TrainConfig) -> nn.Module:
+    """The distiller of `method` for taps of the given shapes.
+
+    Raises:
+        UsageError: no such method.
+    """
+    if method not in names():
+        raise unknown_name("method", method, names())
+    if method not in _builders:
+        import_module(f"{__name__}.{_MODULES[method]}")
+    return _builders[method](shapes, config)

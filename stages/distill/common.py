@@ -1,0 +1,44 @@
+"""Parts that distillers share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from avpipe.stages.distill import Distilled
+
+
+class ToCommonWidth(nn.Module):
+    """LayerNorm and a linear map from a tap's channels C to the common width d, for any leading axes.
+
+    Args:
+        channels: C.
+        width: d.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.map = nn.Linear(channels, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `[..., C]` to `[..., d]`."""
+        mapped: Tensor = self.map(self.norm(x))
+        return mapped
+
+
+class EachModality(nn.Module):
+    """A distiller that treats each modality by itself.
+
+    Args:
+        parts: for each modality a module from `tokens[tap]` `[B, T, N, C]` to a `Distilled`.
+    """
+
+    def __init__(self, parts: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleDict(parts)
+
+    def forward(self, tokens: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Distilled]:
+        """Distils every modality; see `avpipe.stages.distill`."""
+        return {modality: part(tokens[modality]) for modality, part in self.parts.items()}

@@ -1,0 +1,143 @@
+"""Scores a run by the official protocol of its dataset.
+
+    evaluate(Path("runs/..."))["metrics"]["accuracy"]
+
+Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
+
+    run, dataset, split, task, method, modality, stage, seed   what was scored
+    protocol        name of the official protocol; the metrics mean nothing without it
+    metrics         accuracy, correct, segments (events); miou, fscore, frames, videos (segmentation); fractions
+    other_protocols the same metrics by other named protocols (segmentation)
+    samples         number of samples in the split
+    missing         those without features, scored as background or as an empty mask; missing_samples names them
+    baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
+                    both learned from the training labels
+    epoch           epoch of the checkpoint that was scored
+    selected_by     how that epoch was chosen; never on the split that is scored, unless that is val
+    seconds         time that predicting and scoring took
+    predictions     file beside it with the predictions that were scored
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from avpipe.pipeline import progress
+from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.manifest import SPLITS, Sample
+from avpipe.stages import checkpoint, runs
+from avpipe.stages.baselines import best_constant_mask, majority_class
+from avpipe.stages.features import ClipFeatures, FeatureStore
+from avpipe.stages.inference import predict_samples
+from avpipe.stages.metrics import ave
+from avpipe.stages.model import build_model
+from avpipe.stages.runs import RunConfig
+from avpipe.stages.tasks import EventsTask, Prediction, SegmentationTask
+from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say_missing
+
+
+def evaluate(
+    run: Path, split: str = "test", *, cache: Path | None = None, root: Path | None = None, device: str = "auto"
+) -> dict[str, Any]:
+    """Scores the best checkpoint of a run and writes `metrics.json` and `predictions-<split>.npz` into its folder.
+
+    Predictions hold `ids` (samples), `segments` (how many each has) and, for all segments one after the other,
+    `scores` `[segments, classes]` and `predicted` class ids (events) or `logits` `[segments, H, W]` (segmentation).
+
+    Args:
+        run: the run folder.
+        split: `test`, `val` or `train`.
+        cache: where the features are now; default: where they were at training.
+        root: where the dataset is now; default: where it was at training.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Returns:
+        the content of `metrics.json`, see the module.
+
+    Raises:
+        UsageError: no run, no finished epoch, unknown split, nothing to score.
+        CacheMismatch: the cache holds other features than the run was trained on.
+    """
+    if split not in SPLITS:
+        raise unknown_name("split", split, SPLITS)
+    target = choose_device(device)
+    config = RunConfig.load(run)
+    known = Path(config.root)
+    inputs = find_inputs(config.dataset, root or (known if known.is_dir() else None), cache or Path(config.cache))
+    runs.refuse_other_features(run, inputs.cache, config.train.modalities)
+    samples = labelled(inputs.dataset, split)
+    if not samples:
+        raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no labelled sample in split {split}")
+    model = build_model(config.model, config.train)
+    facts = checkpoint.restore(run / runs.BEST, model)
+    start = time.perf_counter()
+    taps = {modality: tuple(shapes) for modality, shapes in config.model.shapes.items()}
+    store = FeatureStore(inputs.cache, taps, [sample.clip for sample in samples])
+    data, task = ClipFeatures(store, samples), config.build_task(samples)
+    say_missing(split, data.missing, len(samples), "scored as nothing found")
+    with progress.task("predict", len(data.held), "samples") as bar:
+        found = predict_samples(
+            model.to(target), data, task, batch=config.train.batch, device=target, advance=bar.advance
+        )
+    scores = task.score(found)
+    result = {
+        "run": str(run),
+        "dataset": config.dataset,
+        "split": split,
+        "task": config.model.task,
+        **{key: getattr(config.train, key) for key in ("method", "modality", "stage", "seed")},
+        **_by_protocol(scores),
+        "samples": len(samples),
+        "missing": len(data.missing),
+        "missing_samples": list(data.missing),
+        "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),
+        "epoch": facts["epoch"],
+        "selected_by": facts["selected_by"],
+        "seconds": round(time.perf_counter() - start, 3),
+        "predictions": f"predictions-{split}.npz",
+    }
+    _write_predictions(run / f"predictions-{split}.npz", samples, found, task)
+    name = "metrics.json" if split == "test" else f"metrics-{split}.json"
+    checkpoint.write_atomic(run / name, json.dumps(result, indent=2, ensure_ascii=False).encode())
+    return result
+
+
+def _by_protocol(scores: dict[str, Any]) -> dict[str, Any]:
+    """Scores as `protocol`, `metrics` and, where there are others, `other_protocols`."""
+    metrics = {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")}
+    others = {"other_protocols": scores["other_protocols"]} if "other_protocols" in scores else {}
+    return {"protocol": scores["protocol"], "metrics": metrics, **others}
+
+
+def _baselines(
+    task: EventsTask | SegmentationTask, config: RunConfig, training: Sequence[Sample]
+) -> dict[str, dict[str, Any]]:
+    """Scores of the constant answers on the same samples, by the same protocol."""
+    if isinstance(task, EventsTask):
+        usual = majority_class(training, config.model.classes)
+        scores = task.score(task.constant(i, usual) for i in range(len(task.truth)))
+        return {"majority_class": {**_by_protocol(scores)["metrics"], "class": config.classes[usual]}}
+    mask = best_constant_mask(SegmentationTask(training, config.model.mask_size))
+    scores = task.score(task.constant(i, mask) for i in range(len(task.samples)))
+    return {"constant_mask": {**_by_protocol(scores)["metrics"], "share_on": float(mask.mean())}}
+
+
+def _write_predictions(
+    path: Path, samples: Sequence[Sample], found: Sequence[Prediction], task: EventsTask | SegmentationTask
+) -> None:
+    flat = np.concatenate(found)
+    arrays = {"ids": np.array([sample.id for sample in samples]), "segments": np.array([len(one) for one in found])}
+    if isinstance(task, EventsTask):
+        arrays |= {"scores": flat, "predicted": ave.decide(flat)}
+    else:
+        arrays |= {"logits": flat}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    checkpoint.write_atomic(path, buffer.getvalue())

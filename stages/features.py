@@ -1,0 +1,129 @@
+"""Features of labelled clips, read from a cache for training and evaluation.
+
+Legend: B batch, T segments, N tokens, C channels.
+
+    store = FeatureStore(cache, every_tap(cache, ("audio", "visual")), clips=["a", "b"])
+    data = ClipFeatures(store, samples)
+    for indices in data.batches(size=8, seed=0, epoch=3):
+        batch = data.batch(indices)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+
+from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.manifest import Sample
+from avpipe.stages.feature_store import FeatureStore, every_tap, taps_of
+
+if TYPE_CHECKING:
+    from avpipe.pipeline.cache import ClipRows
+
+__all__ = ["ClipFeatures", "FeatureBatch", "FeatureStore", "every_tap", "taps_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureBatch:
+    """Features of some samples, clips of fewer segments padded at the end.
+
+    Attributes:
+        indices: places of the samples in their `ClipFeatures`.
+        tokens: `tokens[modality][tap]`, `[B, T, N, C]` in the cache's float type; padding repeats the last segment.
+        present: bool `[B, T]`, False where padded.
+        valid: bool `[B, T]`, segments for which at least one modality has real content.
+    """
+
+    indices: tuple[int, ...]
+    tokens: dict[str, dict[str, Tensor]]
+    present: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> FeatureBatch:
+        """The same batch on another device."""
+        moved = {
+            m: {tap: x.to(device, non_blocking=True) for tap, x in taps.items()} for m, taps in self.tokens.items()
+        }
+        return FeatureBatch(self.indices, moved, self.present.to(device), self.valid.to(device))
+
+
+class ClipFeatures(TorchDataset[FeatureBatch]):
+    """Features of samples, as a torch `Dataset` of batches of one, and by batches of any size.
+
+    Args:
+        store: where features come from.
+        samples: labelled samples; those whose clip is not in the store are `missing`, and no batch has them.
+
+    Raises:
+        UsageError: a sample's labels do not fit the number of segments of its clip.
+    """
+
+    def __init__(self, store: FeatureStore, samples: Sequence[Sample]) -> None:
+        self.store, self.samples = store, tuple(samples)
+        self.held = tuple(i for i, sample in enumerate(self.samples) if sample.clip in store.clips)
+        self.missing = tuple(sample.id for sample in self.samples if sample.clip not in store.clips)
+        for index in self.held:
+            self._check_length(self.samples[index])
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> FeatureBatch:
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        return self.batch([index])
+
+    def batch(self, indices: Sequence[int]) -> FeatureBatch:
+        """Features of the samples at these places.
+
+        Raises:
+            UsageError: the clip of one is missing.
+        """
+        clips = [self._clip(i) for i in indices]
+        longest = max(clip.segments for clip in clips)
+        steps = np.minimum(np.arange(longest), np.array([[c.segments - 1] for c in clips]))  # B T
+        rows = steps + np.array([[c.start] for c in clips])
+        present = np.arange(longest) < np.array([[c.segments] for c in clips])
+        real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
+        flat = self.store.read(rows.ravel())
+        tokens = {
+            m: {tap: flat[f"{m}/{tap}"].view(*rows.shape, *shape) for tap, shape in taps.items()}
+            for m, taps in self.store.shapes.items()
+        }
+        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), torch.from_numpy(present & real))
+
+    def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[list[int]]:
+        """Places of the held samples in batches of `size`: shuffled by (seed, epoch), or in order without a seed."""
+        order = np.array(self.held, dtype=np.int64)
+        if seed is not None:
+            order = np.random.default_rng((seed, epoch)).permutation(order)
+        for start in range(0, len(order), size):
+            yield order[start : start + size].tolist()
+
+    def _clip(self, index: int) -> ClipRows:
+        sample = self.samples[index]
+        if sample.clip not in self.store.clips:
+            raise UsageError(f"clip {sample.clip!r} is not in cache {self.store.path}: `avpipe extract` adds it")
+        return self.store.clips[sample.clip]
+
+    def _check_length(self, sample: Sample) -> None:
+        labels, rows = sample.events or sample.masks or (), self.store.clips[sample.clip].segments
+        if len(labels) != rows:
+            raise UsageError(
+                f"sample {sample.id!r} has labels for {len(labels)} segments, its clip {sample.clip!r} has {rows} in "
+                f"cache {self.store.path}: the cache was made from other annotations; extract into another --cache"
+            )
+
+    def _real(self, clip: ClipRows) -> np.ndarray:
+        """Segments of a clip for which one of the modalities in use has real content, bool `[T]`."""
+        masks: Mapping[str, np.ndarray] = clip.masks
+        known = [masks[m] for m in self.store.taps if m in masks]
+        if len(known) < len(self.store.taps):
+            return np.ones(clip.segments, dtype=bool)
+        return np.asarray(np.any(known, axis=0))

@@ -1,0 +1,194 @@
+"""Run folders: where a training run keeps its settings, its checkpoints and its results.
+
+config.yaml        everything that is needed to build the model again
+environment.json   versions, device, fingerprints and content hash of the cache
+epochs.jsonl       one line per finished epoch
+best.safetensors   weights of the best epoch by validation
+last.safetensors   weights and optimizer state of the last finished epoch
+metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from avpipe.pipeline.errors import CacheMismatch, UsageError
+from avpipe.stages.checkpoint import write_atomic
+from avpipe.stages.config import TrainConfig, from_dict
+from avpipe.stages.model import ModelSpec
+from avpipe.stages.tasks import EventsTask, SegmentationTask, build_task
+
+if TYPE_CHECKING:
+    import torch
+
+    from avpipe.pipeline.cache import Cache
+    from avpipe.pipeline.manifest import Sample
+
+CONFIG, ENVIRONMENT, EPOCHS = "config.yaml", "environment.json", "epochs.jsonl"
+BEST, LAST = "best.safetensors", "last.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What a run trains, on what.
+
+    Attributes:
+        dataset: name of the dataset.
+        root: folder of the dataset, absolute.
+        cache: folder of the cache, absolute.
+        classes: class names in order of their ids.
+        train: settings.
+        model: what the model is built for.
+    """
+
+    dataset: str
+    root: str
+    cache: str
+    classes: tuple[str, ...]
+    train: TrainConfig
+    model: ModelSpec
+
+    def to_yaml(self) -> str:
+        """The content of `config.yaml`."""
+        import yaml
+
+        content = {
+            "dataset": self.dataset,
+            "root": self.root,
+            "cache": self.cache,
+            "classes": list(self.classes),
+            "train": self.train.to_dict(),
+            "model": self.model.to_dict(),
+        }
+        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+    def build_task(self, samples: Sequence[Sample]) -> EventsTask | SegmentationTask:
+        """The rules of the run's task for some samples."""
+        return build_task(
+            self.model.task,
+            samples,
+            classes=self.model.classes,
+            mask_size=self.model.mask_size,
+            dice=self.train.dice,
+        )
+
+    @classmethod
+    def load(cls, run: Path) -> RunConfig:
+        """Settings of a run folder.
+
+        Raises:
+            UsageError: not a run folder, or its settings cannot be read.
+        """
+        import yaml
+
+        path = run / CONFIG
+        if not path.is_file():
+            raise UsageError(f"{run} is no run folder: {path} is missing; `avpipe train` makes one and names it")
+        try:
+            content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return cls(
+                str(content["dataset"]),
+                str(content["root"]),
+                str(content["cache"]),
+                tuple(content["classes"]),
+                from_dict(content["train"]),
+                ModelSpec.from_dict(content["model"]),
+            )
+        except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UsageError(f"{path} cannot be read ({error}): train again, or restore the file") from error
+
+
+def refuse_taken(wanted: Path) -> None:
+    """Checks that a new run may be made at a folder that the user named.
+
+    Raises:
+        UsageError: it is a file, or a folder that is not empty.
+    """
+    if wanted.exists() and not wanted.is_dir():
+        raise UsageError(f"--run {wanted} is a file: name a folder")
+    if wanted.is_dir() and any(wanted.iterdir()):
+        what = "holds a run: go on with it by --resume" if (wanted / CONFIG).exists() else "is not empty: empty it"
+        raise UsageError(f"--run {wanted} {what}, or name another folder")
+
+
+def new_folder(wanted: Path | None, name: str) -> Path:
+    """Makes the folder of a new run.
+
+    Args:
+        wanted: the folder that the user named; else one below `./runs` is made.
+        name: `<dataset>-<stage>-<method>`, put behind the time.
+
+    Raises:
+        UsageError: the folder exists and is not empty.
+    """
+    if wanted is not None:
+        refuse_taken(wanted)
+        wanted.mkdir(parents=True, exist_ok=True)
+        return wanted
+    start = time.strftime("%Y%m%d-%H%M%S")
+    for attempt in range(1, 1000):
+        path = Path("runs") / (f"{start}-{name}" + (f"-{attempt}" if attempt > 1 else ""))
+        try:
+            path.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return path
+    raise UsageError(f"a thousand runs have started at {start} in {Path('runs').absolute()}: name one with --run")
+
+
+def write_start(run: Path, config: RunConfig, environment: Mapping[str, Any]) -> None:
+    """Writes `environment.json` and, last, `config.yaml`, which makes the folder a run."""
+    write_atomic(run / ENVIRONMENT, json.dumps(environment, indent=2).encode())
+    write_atomic(run / CONFIG, config.to_yaml().encode())
+
+
+def environment_of(cache: Cache, device: torch.device) -> dict[str, Any]:
+    """What results may depend on besides the settings: versions, device, identity of the features."""
+    import torch
+
+    return {
+        "avpipe": version("avpipe"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "threads": torch.get_num_threads(),
+        "cache": str(Path(cache.path).resolve()),
+        "fingerprints": {modality: spec.fingerprint for modality, spec in cache.specs.items()},
+        "content_hash": cache.content_hash(),
+    }
+
+
+def recorded_environment(run: Path) -> dict[str, Any]:
+    """The environment in which a run was started."""
+    try:
+        found: dict[str, Any] = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UsageError(f"{run / ENVIRONMENT} cannot be read ({error}): train again") from error
+    return found
+
+
+def refuse_other_features(run: Path, cache: Cache, modalities: tuple[str, ...]) -> None:
+    """Checks that the cache holds what the run was trained on.
+
+    Raises:
+        CacheMismatch: a modality's fingerprint is another one.
+    """
+    known = recorded_environment(run)["fingerprints"]
+    for modality in modalities:
+        spec = cache.specs.get(modality)
+        if spec is None or spec.fingerprint != known.get(modality):
+            now = "nothing" if spec is None else f"fingerprint {spec.fingerprint[:12]}"
+            raise CacheMismatch(
+                f"run {run} was trained on {modality} features with fingerprint {str(known.get(modality))[:12]}, cache "
+                f"{cache.path} holds {now}: name the cache that it was trained on with --cache, or train again"
+            )

@@ -1,0 +1,204 @@
+"""What differs between tasks in training and scoring: targets, loss, predictions, official scores.
+
+Legend: B batch, T segments, H and W height and width of masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from avpipe.pipeline.datasets import read_mask
+from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.manifest import Sample
+from avpipe.stages.features import FeatureBatch
+from avpipe.stages.heads.event import IGNORED, event_loss
+from avpipe.stages.heads.mask import mask_loss, to_mask_size
+from avpipe.stages.metrics import ave, avs
+
+Prediction = npt.NDArray[Any]
+OFF_LOGIT = -20.0
+"""Logit of a pixel that is surely off."""
+
+
+class Task(Protocol):
+    """Rules of a task for one list of samples; `FeatureBatch.indices` are places in that list."""
+
+    metric: str
+    """What `validate` measures."""
+
+    def loss(self, logits: Tensor, batch: FeatureBatch) -> Tensor:
+        """Training loss of a batch, a scalar."""
+
+    def predictions(self, logits: Tensor, batch: FeatureBatch) -> list[Prediction]:
+        """What is kept and scored of each sample of a batch."""
+
+    def blank(self, index: int) -> Prediction:
+        """The prediction of a sample without features: background, or an empty mask."""
+
+    def validate(self, predictions: Iterable[Prediction]) -> float:
+        """The number by which epochs are compared; higher is better."""
+
+    def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
+        """Official scores of one prediction per sample, in the order of the samples."""
+
+
+class EventsTask:
+    """A class per segment. Predictions are float32 scores `[T, classes]`.
+
+    Args:
+        samples: labelled samples.
+        classes: number of classes; background is the last.
+    """
+
+    metric = "accuracy"
+
+    def __init__(self, samples: Sequence[Sample], classes: int) -> None:
+        self.classes = classes
+        self.truth = [np.asarray(sample.events, dtype=np.int64) for sample in samples]
+        self._labels = torch.full((len(samples), max((len(t) for t in self.truth), default=0)), IGNORED)
+        for row, truth in zip(self._labels, self.truth, strict=True):
+            row[: len(truth)] = torch.from_numpy(truth)
+
+    def loss(self, logits: Tensor, batch: FeatureBatch) -> Tensor:
+        """Cross-entropy; segments in which no modality has real content are left out."""
+        labels = self._labels[list(batch.indices), : logits.shape[1]].to(logits.device)
+        return event_loss(logits, labels.masked_fill(~batch.valid, IGNORED))
+
+    def predictions(self, logits: Tensor, batch: FeatureBatch) -> list[Prediction]:
+        """Scores of each sample's own segments."""
+        scores = logits.float().cpu().numpy()
+        return [row[: len(self.truth[i])] for i, row in zip(batch.indices, scores, strict=True)]
+
+    def constant(self, index: int, class_id: int) -> Prediction:
+        """One class in every segment."""
+        return np.tile(np.eye(self.classes, dtype=np.float32)[class_id], (len(self.truth[index]), 1))
+
+    def blank(self, index: int) -> Prediction:
+        """Background in every segment."""
+        return self.constant(index, self.classes - 1)
+
+    def validate(self, predictions: Iterable[Prediction]) -> float:
+        """Segment accuracy."""
+        return float(self.score(predictions)["accuracy"])
+
+    def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
+        """See `metrics.ave`."""
+        decided = [ave.decide(scores) for scores in predictions]
+        return ave.segment_accuracy(np.concatenate(decided), np.concatenate(self.truth))
+
+
+class SegmentationTask:
+    """A mask per segment. Predictions are float16 logits `[T, H, W]` at `mask_size`; they are scored as kept.
+
+    Args:
+        samples: labelled samples.
+        mask_size: height and width at which masks are trained and predicted.
+        dice: weight of the dice loss.
+    """
+
+    metric = "miou"
+
+    def __init__(self, samples: Sequence[Sample], mask_size: tuple[int, int], dice: float = 1.0) -> None:
+        self.samples, self.mask_size, self.dice = tuple(samples), mask_size, dice
+        self._packed: dict[tuple[int, int], tuple[npt.NDArray[np.uint8], tuple[int, int]]] = {}
+
+    def truth(self, index: int) -> list[npt.NDArray[np.bool_] | None]:
+        """Masks of a sample at their own size; None where a segment has no annotation."""
+        files = self.samples[index].masks or ()
+        return [None if file is None else self._mask(index, segment) for segment, file in enumerate(files)]
+
+    def loss(self, logits: Tensor, batch: FeatureBatch) -> Tensor:
+        """Cross-entropy and dice over annotated segments in which some modality has real content."""
+        targets = [self.truth(i) for i in batch.indices]
+        chosen = [
+            (row, segment, mask)
+            for row, masks in enumerate(targets)
+            for segment, mask in enumerate(masks)
+            if mask is not None and bool(batch.valid[row, segment])
+        ]
+        if not chosen:
+            return logits.sum() * 0
+        rows, segments, masks = zip(*chosen, strict=True)
+        stacked = np.stack([nearest(mask, self.mask_size) for mask in masks]).astype(np.float32)
+        picked = to_mask_size(logits[list(rows), list(segments)], self.mask_size)
+        return mask_loss(picked, torch.from_numpy(stacked).to(logits.device), self.dice)
+
+    def predictions(self, logits: Tensor, batch: FeatureBatch) -> list[Prediction]:
+        """Logits of each sample's own segments at `mask_size`."""
+        full = to_mask_size(logits.flatten(0, 1), self.mask_size).view(*logits.shape[:2], *self.mask_size)
+        kept = full.clamp(-60, 60).half().cpu().numpy()
+        return [row[: len(self.samples[i].masks or ())] for i, row in zip(batch.indices, kept, strict=True)]
+
+    def constant(self, index: int, mask: npt.NDArray[np.bool_]) -> Prediction:
+        """One mask in every segment."""
+        logits = np.where(nearest(mask, self.mask_size), -OFF_LOGIT, OFF_LOGIT).astype(np.float16)
+        return np.broadcast_to(logits, (len(self.samples[index].masks or ()), *self.mask_size))
+
+    def blank(self, index: int) -> Prediction:
+        """An empty mask in every segment."""
+        return self.constant(index, np.zeros(self.mask_size, dtype=bool))
+
+    def validate(self, predictions: Iterable[Prediction]) -> float:
+        """Mean IoU over all annotated frames: one video a batch, as the authors validate."""
+        pairs = (pair for index, logits in enumerate(predictions) for pair in self._pairs(index, logits))
+        return float(np.mean(np.concatenate([avs.frame_iou(chance, mask) for chance, mask in pairs])))
+
+    def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
+        """See `metrics.avs`, protocol `avsbench-batch4`; `other_protocols` has the others."""
+        videos = [
+            avs.join([avs.frame_scores(chance, mask) for chance, mask in self._pairs(index, logits)])
+            for index, logits in enumerate(predictions)
+        ]
+        others = {name: avs.score(videos, name) for name in avs.PROTOCOLS if name != avs.DEFAULT_PROTOCOL}
+        return {**avs.score(videos), "other_protocols": others}
+
+    def _pairs(self, index: int, logits: Prediction) -> Iterator[tuple[Prediction, Prediction]]:
+        """Probabilities and truth `[1, H, W]` of one sample's annotated frames, each at its mask's size."""
+        for segment, mask in enumerate(self.truth(index)):
+            if mask is None:
+                continue
+            own = logits[segment]
+            if mask.shape != own.shape:
+                resized = to_mask_size(torch.from_numpy(own.astype(np.float32))[None], (mask.shape[0], mask.shape[1]))
+                own = resized[0].numpy()
+            yield avs.probabilities(own[None]), mask[None]
+
+    def _mask(self, index: int, segment: int) -> npt.NDArray[np.bool_]:
+        """One mask, read once and kept in packed bits."""
+        if (index, segment) not in self._packed:
+            file = (self.samples[index].masks or ())[segment]
+            if file is None:
+                raise AssertionError("only annotated segments are asked for")
+            mask = read_mask(file)
+            self._packed[index, segment] = np.packbits(mask), (mask.shape[0], mask.shape[1])
+        bits, shape = self._packed[index, segment]
+        return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
+
+
+def build_task(
+    name: str, samples: Sequence[Sample], *, classes: int, mask_size: tuple[int, int], dice: float = 1.0
+) -> EventsTask | SegmentationTask:
+    """The rules of task `name` (`events` or `segmentation`) for these samples.
+
+    Raises:
+        UsageError: a sample has no labels of that kind.
+    """
+    for sample in samples:
+        if (sample.masks if name == "segmentation" else sample.events) is None:
+            raise UsageError(f"sample {sample.id!r} has no {'masks' if name == 'segmentation' else 'event labels'}")
+    return SegmentationTask(samples, mask_size, dice) if name == "segmentation" else EventsTask(samples, classes)
+
+
+def nearest(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """The mask at another size, each pixel from the nearest one."""
+    if mask.shape == size:
+        return mask
+    rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(size, mask.shape, strict=True))
+    resized: npt.NDArray[np.bool_] = mask[rows.astype(int)[:, None], columns.astype(int)]
+    return resized

@@ -1,0 +1,183 @@
+"""Stage two: trains a distiller and a head on cached features.
+
+    run = train(TrainOptions(dataset="ave", overrides=("epochs=20",)))
+
+Every random number of an epoch comes from (seed, epoch), so a run that was killed goes on after its last finished epoch
+exactly as if nothing had happened (bit for bit on a CPU with the same number of threads).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avpipe.pipeline import progress
+from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.stages import distill, runs
+from avpipe.stages.config import TrainConfig, defaults_for, from_dict, override
+from avpipe.stages.features import ClipFeatures, FeatureStore, every_tap
+from avpipe.stages.model import describe
+from avpipe.stages.runs import RunConfig
+from avpipe.stages.train_inputs import Inputs, choose_device, find_inputs, labelled, mask_size_of, say_missing
+from avpipe.stages.train_loop import Trainer
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What the user asked for; None means "not said".
+
+    Attributes:
+        dataset: name of the dataset; None: that of the cache.
+        root: folder of the dataset.
+        cache: folder of the cache; None: the dataset's usual one, or the newest.
+        stage: `distill` or `segment`.
+        method: distiller.
+        modality: `both`, `audio` or `visual`.
+        run: folder of the run; None: a new one below `./runs`.
+        resume: go on with the run in `run`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        overrides: `key=value` settings.
+    """
+
+    dataset: str | None = None
+    root: Path | None = None
+    cache: Path | None = None
+    stage: str | None = None
+    method: str | None = None
+    modality: str | None = None
+    run: Path | None = None
+    resume: bool = False
+    device: str = "auto"
+    overrides: tuple[str, ...] = ()
+
+    def named(self) -> dict[str, str]:
+        """The settings that have options of their own, those that were given."""
+        given = {"stage": self.stage, "method": self.method, "modality": self.modality}
+        return {key: value for key, value in given.items() if value is not None}
+
+
+def train(options: TrainOptions) -> Path:
+    """Trains, or goes on with, a run.
+
+    Returns:
+        the run folder.
+
+    Raises:
+        UsageError: the request cannot be met; says what to do.
+        CacheMismatch: a run is resumed on other features.
+    """
+    device = choose_device(options.device)
+    return _resume(options, device) if options.resume else _start(options, device)
+
+
+def _start(options: TrainOptions, device: torch.device) -> Path:
+    """A new run."""
+    if options.run is not None:
+        runs.refuse_taken(options.run)  # before minutes are spent on reading
+    inputs = find_inputs(options.dataset, options.root, options.cache)
+    dataset = inputs.dataset
+    config = settings(options, dataset.task)
+    store = _store(inputs, every_tap(inputs.cache, config.modalities))
+    train_data = ClipFeatures(store, labelled(dataset, "train"))
+    if not train_data.held:
+        raise UsageError(
+            f"cache {inputs.cache.path} has no features of the training samples of {dataset.name}: run "
+            f"`avpipe extract --dataset {dataset.name} --cache {inputs.cache.path}` and see its quarantine"
+        )
+    mask_size = mask_size_of(train_data.samples) if dataset.task == "segmentation" else None
+    spec = describe(inputs.cache, store, dataset.task, len(dataset.classes), mask_size)
+    run_config = RunConfig(
+        dataset.name,
+        str(dataset.root.resolve()),
+        str(Path(inputs.cache.path).resolve()),
+        dataset.classes,
+        config,
+        spec,
+    )
+    run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
+    runs.write_start(run, run_config, runs.environment_of(inputs.cache, device))
+    progress.say(f"run: {run}")
+    _fit(run, run_config, inputs, store, train_data, device, resume=False)
+    return run
+
+
+def _resume(options: TrainOptions, device: torch.device) -> Path:
+    """Goes on with a run, with the settings that it was started with."""
+    if options.run is None:
+        raise UsageError("--resume needs --run DIR: the run to go on with")
+    run = options.run
+    config = RunConfig.load(run)
+    _refuse_changes(run, config, options)
+    inputs = find_inputs(config.dataset, options.root or _if_there(config.root), options.cache or Path(config.cache))
+    runs.refuse_other_features(run, inputs.cache, config.train.modalities)
+    if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
+        progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
+    store = _store(inputs, config.model.shapes)
+    train_data = ClipFeatures(store, labelled(inputs.dataset, "train"))
+    _fit(run, config, inputs, store, train_data, device, resume=True)
+    return run
+
+
+def settings(options: TrainOptions, task: str) -> TrainConfig:
+    """The settings of a new run: the task's defaults, the options, the `key=value` overrides, each checked.
+
+    Raises:
+        UsageError: unknown or impossible settings, or a stage that the task does not have.
+    """
+    named = options.named()
+    both = {pair.partition("=")[0] for pair in options.overrides} & set(named)
+    if both:
+        raise UsageError(f"{', '.join(sorted(both))} given twice: as an option and as key=value")
+    config = override(from_dict(named, defaults_for(task)), options.overrides)
+    if config.method not in distill.names():
+        raise unknown_name("method", config.method, distill.names())
+    if config.stage == "segment":
+        if task != "segmentation":
+            raise UsageError(f"--stage segment is for segmentation data, this is {task}: use --stage distill")
+        progress.say(
+            "stage segment: re-running the backbone with injected meta-tokens (MTI) is not part of it yet; "
+            "it trains the decoder on cached tokens, as --stage distill does"
+        )
+    return config
+
+
+def _refuse_changes(run: Path, config: RunConfig, options: TrainOptions) -> None:
+    """A resumed run keeps its settings; saying other ones is a mistake worth stopping for."""
+    wanted = override(from_dict(options.named(), config.train), options.overrides).to_dict()
+    for key, value in config.train.to_dict().items():
+        if wanted[key] != value:
+            raise UsageError(f"run {run} was started with {key}={value}, it cannot go on with {key}={wanted[key]}")
+    if options.dataset is not None and not config.dataset.startswith(options.dataset):
+        raise UsageError(f"run {run} is on {config.dataset}, not on {options.dataset}")
+
+
+def _if_there(folder: str) -> Path | None:
+    return Path(folder) if Path(folder).is_dir() else None
+
+
+def _store(inputs: Inputs, taps: Mapping[str, Iterable[str]]) -> FeatureStore:
+    clips = [sample.clip for split in ("train", "val") for sample in inputs.dataset.split(split)]
+    return FeatureStore(inputs.cache, {m: tuple(names) for m, names in taps.items()}, clips)
+
+
+def _fit(
+    run: Path,
+    config: RunConfig,
+    inputs: Inputs,
+    store: FeatureStore,
+    train_data: ClipFeatures,
+    device: torch.device,
+    *,
+    resume: bool,
+) -> None:
+    """Trains to the end."""
+    val_data = ClipFeatures(store, labelled(inputs.dataset, "val"))
+    say_missing("training", train_data.missing, len(train_data), "left out")
+    say_missing("validation", val_data.missing, len(val_data), "scored as nothing found")
+    sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
+    Trainer(run, config, sides[0], sides[1], device).fit(resume=resume)

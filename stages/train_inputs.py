@@ -1,0 +1,114 @@
+"""Which dataset and which cache a training or evaluation means, and what it needs from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from avpipe.pipeline import progress
+from avpipe.pipeline.datasets import folder, load_dataset, read_mask
+from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.manifest import Dataset, Sample
+
+if TYPE_CHECKING:
+    import torch
+
+    from avpipe.pipeline.cache import Cache
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """A dataset (of one subset, where it has several) and the cache of its features."""
+
+    dataset: Dataset
+    cache: Cache
+
+
+def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inputs:
+    """Opens the cache and reads the annotations.
+
+    Args:
+        name: dataset; None: the one that the cache was made of.
+        root: folder of the dataset; None: where the cache was made from, or else where the dataset is usually found.
+        cache: folder of the cache; None: the dataset's folder below the default root, or else the newest cache.
+
+    Raises:
+        UsageError: something is missing, or the cache is of another dataset.
+    """
+    from avpipe.pipeline.cache import open_cache
+    from avpipe.pipeline.cache.locate import default_root, is_cache, resolve_cache
+
+    if cache is None and name is not None:
+        cache = default_root() / folder(name)
+        if not is_cache(cache):
+            load_dataset(name, root)  # without data, that is what has to be said first
+            raise UsageError(f"no features of {name} yet: {cache} is no cache; run `avpipe extract --dataset {name}`")
+    opened = open_cache(resolve_cache(cache))
+    held = str(opened.dataset.get("name", ""))
+    if name is None:
+        name = held
+        progress.say(f"dataset: {name}")
+    elif folder(held) != folder(name):
+        raise UsageError(f"cache {opened.path} holds features of {held}, not of {name}: name another one with --cache")
+    known = Path(str(opened.dataset.get("root", "")))
+    if root is None and known.is_absolute() and known.is_dir():
+        root = known
+    return Inputs(_one_subset(load_dataset(name, root)), opened)
+
+
+def _one_subset(dataset: Dataset) -> Dataset:
+    """The dataset itself, or its only subset under the subset's name."""
+    if len(dataset.subsets) > 1:
+        names = ", ".join(f"{dataset.name}-{subset}" for subset in dataset.subsets)
+        raise UsageError(f"{dataset.name} at {dataset.root} has several subsets: name one with --dataset ({names})")
+    if dataset.subsets and not dataset.name.endswith(f"-{dataset.subsets[0]}"):
+        return replace(dataset, name=f"{dataset.name}-{dataset.subsets[0]}")
+    return dataset
+
+
+def labelled(dataset: Dataset, split: str) -> tuple[Sample, ...]:
+    """Samples of a split that have something to learn from or to score against."""
+    return tuple(
+        s for s in dataset.split(split) if s.events is not None or any(mask is not None for mask in s.masks or ())
+    )
+
+
+def mask_size_of(samples: Sequence[Sample]) -> tuple[int, int]:
+    """Height and width of the first annotated mask.
+
+    Raises:
+        UsageError: no sample has one.
+    """
+    for sample in samples:
+        for file in sample.masks or ():
+            if file is not None:
+                height, width = read_mask(file).shape
+                return int(height), int(width)
+    raise UsageError("no training sample has a mask: check the dataset's folder with `avpipe data ls`")
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu`, `cuda` or `cuda:N` means here.
+
+    Raises:
+        UsageError: unknown name, or no such device on this machine.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda") or (number and (kind == "cpu" or not number.isdigit())):
+        raise UsageError(f"--device {name!r} is not known: auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and (not torch.cuda.is_available() or int(number or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices; use --device cpu")
+    return torch.device(name)
+
+
+def say_missing(what: str, missing: Sequence[str], total: int, consequence: str) -> None:
+    """One line about samples whose clips the cache lacks."""
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        progress.say(f"{len(missing)} of {total} {what} samples have no features ({shown}): {consequence}")

@@ -1,0 +1,292 @@
+"""Training on toys: it learns, goes on after any stop as if nothing had been, and refuses what it should."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+from avpipe.pipeline import progress
+from avpipe.pipeline.errors import AvpipeError, CacheMismatch, UsageError
+from avpipe.stages import checkpoint, runs
+from avpipe.stages.config import TrainConfig
+from avpipe.stages.train import TrainOptions, train
+from avpipe.stages.train_loop import Trainer, best_epoch, learning_rate
+
+SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AVPIPE_CACHE", raising=False)
+    monkeypatch.delenv("AVPIPE_DATA", raising=False)
+
+
+@pytest.fixture
+def said(monkeypatch):
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
+    return lines
+
+
+def options(toy, *overrides, **others):
+    return TrainOptions(cache=toy.cache, overrides=(*SMALL, *overrides), **others)
+
+
+def epochs_of(run):
+    """Epoch records without what differs from run to run: times and memory."""
+    records = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
+    for record in records:
+        for key in ("train_seconds", "val_seconds", "peak_rss_mib"):
+            assert record.pop(key) >= 0
+    return records
+
+
+def tensors_of(run, name=runs.LAST):
+    return {key: value.tolist() for key, value in checkpoint.read(run / name)[0].items()}
+
+
+@pytest.mark.parametrize("method", ["mettle", "linear"])
+def test_events_are_learned(toy_events, method):
+    run = train(TrainOptions(cache=toy_events.cache, method=method, overrides=("epochs=8",)))
+    records = epochs_of(run)
+    assert [r["epoch"] for r in records] == list(range(1, 9))
+    assert records[-1]["train_loss"] < 0.3 * records[0]["train_loss"]
+    assert max(r["val_accuracy"] for r in records) > 0.8
+    assert run.parent == Path("runs")
+    assert run.name.endswith(f"-ave-distill-{method}")
+    assert {p.name for p in run.iterdir()} == {runs.CONFIG, runs.ENVIRONMENT, runs.EPOCHS, runs.BEST, runs.LAST}
+
+
+def test_masks_are_learned(toy_masks):
+    run = train(TrainOptions(cache=toy_masks.cache, overrides=("epochs=20",)))
+    records = epochs_of(run)
+    assert records[-1]["train_loss"] < 0.5 * records[0]["train_loss"]
+    assert max(r["val_miou"] for r in records) > 0.4
+    config = yaml.safe_load((run / runs.CONFIG).read_text())
+    assert config["dataset"] == "avsbench-ms3"
+    assert config["model"]["grid"] == [4, 4]
+    assert config["model"]["mask_size"] == [32, 32]
+
+
+@pytest.mark.parametrize("kind", ["events", "masks"])
+def test_same_seed_same_run_other_seed_other_run(toy_events, toy_masks, kind):
+    toy = toy_events if kind == "events" else toy_masks
+    first, again, other = (
+        train(options(toy, "epochs=2", f"seed={seed}", run=Path(name))) for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert epochs_of(first) == epochs_of(again)
+    assert tensors_of(first) == tensors_of(again)
+    assert epochs_of(first) != epochs_of(other)
+
+
+def test_every_epoch_trains_on_every_sample_in_an_order_of_its_own(toy_events, monkeypatch):
+    seen, step = [], Trainer._step
+
+    def watch(trainer, indices, rate):
+        assert trainer.model.training
+        seen.append(indices)
+        return step(trainer, indices, rate)
+
+    monkeypatch.setattr(Trainer, "_step", watch)
+    for seed in (0, 1):
+        train(options(toy_events, "epochs=2", f"seed={seed}", run=Path(str(seed))))
+    orders = [[*seen[i], *seen[i + 1], *seen[i + 2]] for i in range(0, 12, 3)]
+    assert all(sorted(order) == list(range(24)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.fixture(scope="module")
+def unbroken(toy_events, tmp_path_factory):
+    """Three epochs without a stop."""
+    return train(options(toy_events, "epochs=3", run=tmp_path_factory.mktemp("unbroken") / "run"))
+
+
+def assert_equal_runs(run, other):
+    assert epochs_of(run) == epochs_of(other)
+    for name in (runs.LAST, runs.BEST):
+        assert tensors_of(run, name) == tensors_of(other, name)
+
+
+@pytest.mark.parametrize("writes", range(2, 9))
+def test_stopped_before_any_write_and_resumed_equals_unbroken(toy_events, unbroken, monkeypatch, writes):
+    """Two files at the start, then two or three an epoch: every place between them."""
+    real, left = checkpoint.write_atomic, [writes]
+
+    def write(path, data):
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        real(path, data)
+
+    monkeypatch.setattr(checkpoint, "write_atomic", write)
+    monkeypatch.setattr(runs, "write_atomic", write)
+    with pytest.raises(KeyboardInterrupt):
+        train(options(toy_events, "epochs=3", run=Path("run")))
+    left[0] = 1000
+    assert train(TrainOptions(run=Path("run"), resume=True)) == Path("run")
+    assert_equal_runs(Path("run"), unbroken)
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_equals_unbroken(toy_events, tmp_path):
+    program = """
+        import sys, torch
+        from pathlib import Path
+        from avpipe.stages.train import TrainOptions, train
+        torch.set_num_threads(1)
+        train(TrainOptions(cache=Path(sys.argv[1]), run=Path(sys.argv[2]), overrides=tuple(sys.argv[3:])))
+    """
+    arguments = [str(toy_events.cache), str(tmp_path / "run"), *SMALL, "epochs=40"]
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *arguments])
+    log = tmp_path / "run" / runs.EPOCHS
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 5):
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert 5 <= len(epochs_of(tmp_path / "run")) < 40
+    train(TrainOptions(run=tmp_path / "run", resume=True))
+    assert_equal_runs(tmp_path / "run", train(options(toy_events, "epochs=40", run=tmp_path / "whole")))
+
+
+def test_resuming_a_finished_run_says_so(toy_events, unbroken, said):
+    before = (unbroken / runs.LAST).read_bytes()
+    train(TrainOptions(run=unbroken, resume=True))
+    assert any("is finished: 3 of 3 epochs" in line for line in said)
+    assert (unbroken / runs.LAST).read_bytes() == before
+
+
+def test_resume_refuses_what_would_change_the_run(toy_events, toy_masks, unbroken, make_toy, tmp_path):
+    with pytest.raises(UsageError, match=r"started with epochs=3, it cannot go on with epochs=9"):
+        train(TrainOptions(run=unbroken, resume=True, overrides=("epochs=9",)))
+    with pytest.raises(UsageError, match=r"started with method=mettle"):
+        train(TrainOptions(run=unbroken, resume=True, method="linear"))
+    with pytest.raises(UsageError, match="is on ave, not on avsbench"):
+        train(TrainOptions(run=unbroken, resume=True, dataset="avsbench"))
+    with pytest.raises(UsageError, match="--resume needs --run"):
+        train(TrainOptions(resume=True))
+    with pytest.raises(UsageError, match=r"is no run folder"):
+        train(TrainOptions(run=tmp_path / "nothing", resume=True))
+    train(TrainOptions(run=unbroken, resume=True, method="mettle", dataset="ave", overrides=("epochs=3",)))
+
+
+def test_other_features_are_refused(toy_events, unbroken, fill_cache, tmp_path):
+    import numpy as np
+
+    tokens = {"clip": {"visual": np.zeros((10, 17, 16)), "audio": np.zeros((10, 9, 16))}}
+    fill_cache(tmp_path / "other", {"name": "ave", "root": str(toy_events.root)}, tokens, weights="two")
+    with pytest.raises(CacheMismatch, match="was trained on audio features with fingerprint"):
+        train(TrainOptions(run=unbroken, resume=True, cache=tmp_path / "other"))
+
+
+def test_an_existing_run_is_not_overwritten(toy_events, unbroken, tmp_path):
+    before = (unbroken / runs.LAST).read_bytes()
+    with pytest.raises(UsageError, match="holds a run: go on with it by --resume"):
+        train(options(toy_events, run=unbroken))
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    with pytest.raises(UsageError, match="is not empty"):
+        train(options(toy_events, run=tmp_path / "full"))
+    assert (unbroken / runs.LAST).read_bytes() == before
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_two_runs_in_one_second_get_two_folders(monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda _: "20260101-000000")
+    found = [runs.new_folder(None, "ave-distill-mettle") for _ in range(3)]
+    assert [str(p) for p in found] == [f"runs/20260101-000000-ave-distill-mettle{end}" for end in ("", "-2", "-3")]
+
+
+def test_without_dataset_the_newest_cache_is_taken_and_named(toy_events, monkeypatch, said):
+    monkeypatch.setenv("AVPIPE_CACHE", str(toy_events.cache.parent))
+    run = train(TrainOptions(overrides=(*SMALL, "epochs=1")))
+    assert f"cache: {toy_events.cache}" in said
+    assert "dataset: ave" in said
+    assert yaml.safe_load((run / runs.CONFIG).read_text())["root"] == str(toy_events.root)
+    named = train(TrainOptions(dataset="ave", overrides=(*SMALL, "epochs=1")))
+    assert yaml.safe_load((named / runs.CONFIG).read_text())["cache"] == str(toy_events.cache)
+
+
+def test_missing_samples_are_left_out_with_one_line(make_toy, tmp_path, said):
+    toy = make_toy["events"](tmp_path / "toy", lacking=(0, 2, 5, 7, 25))  # four of train, one of val
+    run = train(options(toy, "epochs=1"))
+    assert any(line.startswith("4 of 24 training samples have no features (0:aclip") for line in said)
+    assert any(line.startswith("1 of 8 validation samples have no features") for line in said)
+    assert len(epochs_of(run)) == 1
+
+
+def test_says_what_is_lacking(make_toy, toy_events, toy_masks, tmp_path, monkeypatch):
+    empty = make_toy["events"](tmp_path / "empty", lacking=tuple(range(24)))
+    with pytest.raises(UsageError, match=r"no features of the training samples.*avpipe extract --dataset ave"):
+        train(options(empty))
+    audio = make_toy["events"](tmp_path / "audio", modalities=("audio",))
+    with pytest.raises(UsageError, match=r"no visual features.*avpipe extract"):
+        train(options(audio))
+    assert train(options(audio, "epochs=1", modality="audio"))
+    with pytest.raises(UsageError, match="features of avsbench, not of ave"):
+        train(TrainOptions(dataset="ave", cache=toy_masks.cache))
+    monkeypatch.setenv("AVPIPE_DATA", str(toy_events.root.parent))
+    with pytest.raises(UsageError, match="run `avpipe extract --dataset ave`"):
+        train(TrainOptions(dataset="ave"))
+    monkeypatch.delenv("AVPIPE_DATA")
+    with pytest.raises(UsageError, match=r"looked in:(.|\n)*avpipe data make"):
+        train(TrainOptions(dataset="ave"))
+    shutil.rmtree(tmp_path / "audio" / "data")
+    with pytest.raises(UsageError, match="looked in:"):
+        train(options(audio, modality="audio"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"method": "metle"}, "did you mean 'mettle'"),
+        ({"modality": "video"}, "unknown modality 'video'"),
+        ({"stage": "segment"}, "--stage segment is for segmentation data"),
+        ({"dataset": "avee"}, "did you mean 'ave'"),
+        ({"overrides": ("epoch=1",)}, "did you mean 'epochs'"),
+        ({"method": "mettle", "overrides": ("method=linear",)}, "method given twice"),
+        ({"device": "gpu"}, "--device 'gpu' is not known"),
+        ({"device": "cuda:99"}, "torch sees"),
+    ],
+)
+def test_wrong_requests_leave_nothing_behind(toy_events, tmp_path, wanted, message):
+    with pytest.raises(UsageError, match=message):
+        train(TrainOptions(cache=toy_events.cache, **wanted))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_stage_segment_says_what_it_will_add(toy_masks, said):
+    run = train(options(toy_masks, "epochs=1", stage="segment"))
+    assert any("re-running the backbone" in line for line in said)
+    assert run.name.endswith("-avsbench-ms3-segment-mettle")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(toy_events):
+    with pytest.raises(AvpipeError, match=r"loss is (nan|inf).*lower lr"):
+        train(options(toy_events, "epochs=5", "lr=1e30", "clip_norm=1e30"))
+
+
+def test_learning_rate_warms_up_and_falls_to_zero():
+    settings = TrainConfig(lr=1.0, warmup=0.1)
+    rates = [learning_rate(settings, step, 100) for step in range(101)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == 1
+    assert rates[55] == pytest.approx(0.5)
+    assert all(a > b for a, b in pairwise(rates[10:]))
+    assert rates[100] == pytest.approx(0)
+
+
+def test_best_epoch_is_the_earliest_of_the_highest():
+    scores = [0.2, 0.7, 0.5, 0.7]
+    history = [{"epoch": i + 1, "val_accuracy": s, "val_seconds": 9.0} for i, s in enumerate(scores)]
+    assert best_epoch(history)["epoch"] == 2
+    assert best_epoch([{**r, "val_accuracy": None} for r in history])["epoch"] == 4
