@@ -62,7 +62,7 @@ def make(
     dataset: Annotated[str, typer.Option(help="Which demo data to make: ave, avsbench or all.")] = ALL,
     out: Annotated[Path | None, typer.Option(help="Folder to make; default data/<dataset>.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything in the data.")] = 0,
-    clips: Annotated[int | None, typer.Option(min=3, help="Number of clips; default 120 (ave), 60 (avsbench).")] = None,
+    clips: Annotated[int | None, typer.Option(min=3, help="Number of clips; default 200 (ave), 60 (avsbench).")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
     """Make demo data: seeded clips with real media files, in the official layouts."""

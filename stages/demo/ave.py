@@ -123,4 +123,4 @@ def write(root: Path, clip: ClipPlan) -> None:
     write_mp4(folder / f"{clip.name}.mp4", pictures, _FRAMES_PER_SECOND, stereo, _SAMPLE_RATE)
 
 
-LAYOUT = Layout(clips=120, image_size=160, plan=plan, write=write)
+LAYOUT = Layout(clips=200, image_size=160, plan=plan, write=write)

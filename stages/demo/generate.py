@@ -37,7 +37,7 @@ def make_demo(dataset: str, out: Path, *, seed: int = 0, clips: int | None = Non
         dataset: `ave` or `avsbench`.
         out: folder to make; its parents are made as needed.
         seed: seed of everything, 0 or more.
-        clips: number of clips, 3 or more; default 120 (AVE) and 60 (AVSBench MS3).
+        clips: number of clips, 3 or more; default 200 (AVE) and 60 (AVSBench MS3).
         workers: processes that write clips; 1 writes them in this process.
 
     Returns:
