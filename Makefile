@@ -15,7 +15,7 @@ demo: $(VENV)/.runtime
 	$(BIN)/avpipe demo
 
 test: lint
-	$(BIN)/pytest -q -m "not slow and not gpu"
+	$(BIN)/pytest -q -m "not slow"
 
 test-all: lint
 	$(BIN)/pytest -q

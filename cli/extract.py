@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from avpipe.stages.job import ExtractJob
 
 EXIT_QUARANTINED = 3
+EXIT_INTERRUPTED = 130
 WEIGHTS_HELP = "`pretrained` (timm's hub), `random:SEED`, or a file."
 
 
@@ -35,11 +36,11 @@ def extract_command(
     dtype: Annotated[str, typer.Option(help="Storage type of the tokens: float16 or float32.")] = "float16",
     decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    batch: Annotated[int | None, typer.Option(help="Segments per backbone call.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Segments per backbone call.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = 60.0,
-    workers: Annotated[int, typer.Option(help="Processes; more than one starts a local Dask cluster.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; more than one starts a local Dask cluster.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
-    unit_segments: Annotated[int | None, typer.Option(help="Segments in one unit of work of a new cache.")] = None,
+    unit_segments: Annotated[int | None, typer.Option(min=1, help="Segments in one unit of a new cache.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try quarantined clips again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -100,7 +101,8 @@ def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -
     summary = extract(dataset, job, **options)
     show_summary(summary, as_json)
     if summary.left:
-        raise KeyboardInterrupt
+        progress.say("interrupted; what was committed is kept: run the same command again to go on")
+        raise typer.Exit(EXIT_INTERRUPTED)
     if summary.quarantined:
         raise typer.Exit(EXIT_QUARANTINED)
 

@@ -24,7 +24,6 @@ from avpipe.cli.status import status
 from avpipe.cli.train import train_command
 from avpipe.pipeline.errors import AvpipeError
 
-EXIT_INTERRUPTED = 130
 EXIT_ENVIRONMENT = 6
 
 app = typer.Typer(
@@ -69,8 +68,6 @@ def run() -> None:
         app()
     except AvpipeError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; what was committed is kept: run the same command again to go on", EXIT_INTERRUPTED)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
@@ -11,8 +12,6 @@ from typing import Any
 from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-AHEAD = 2
-"""Tasks handed to each worker at a time: one runs, one waits."""
 
 
 class DaskExecutor:
@@ -28,33 +27,56 @@ class DaskExecutor:
     def each(
         self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
     ) -> Iterator[Any]:
-        """Results of `function(*task)` for every task, as they come; hands out nothing new once `stop()` is true."""
+        """Results of `function(*task)` for every task, as they come; hands out nothing new once `stop()` is true.
+
+        Each worker has one task at a time, so that after a `stop` only the open ones are waited for.
+        """
         from distributed import KilledWorker, as_completed
 
-        waiting = iter(tasks)
-        window = AHEAD * max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
+        waiting, running = iter(tasks), 0
         futures = as_completed(raise_errors=False)
-        for task in islice(waiting, window):
-            futures.add(self._client.submit(function, *task, pure=False))
-        for future in futures:
+        while True:
+            for task in islice(waiting, 0 if stop() else max(1, len(self._client.nthreads())) - running):
+                futures.add(self._client.submit(function, *task, pure=False))
+                running += 1
+            if not running:
+                return
             try:
-                yield future.result()
+                result = next(futures).result()
             except KilledWorker as error:
                 raise AvpipeError(
                     f"workers died again and again on one task: {error}; what was committed is kept, "
                     "run the same command again, with fewer workers if memory ran out"
                 ) from error
-            for task in islice(waiting, 0 if stop() else 1):
-                futures.add(self._client.submit(function, *task, pure=False))
+            running -= 1
+            yield result
+
+
+def ignore_interrupts() -> None:
+    """Run on every worker: Ctrl-C reaches the whole process group, but only the client decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def dask_setup(worker: Any) -> None:
+    """Called by Dask in each worker process, since this module is its preload; also in workers that are restarted."""
+    ignore_interrupts()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
-def dask_executor(*, workers: int = 0, scheduler: str | None = None) -> Iterator[DaskExecutor]:
+def dask_executor(
+    *, workers: int = 0, scheduler: str | None = None, clean_up: Callable[[], None]
+) -> Iterator[DaskExecutor]:
     """A Dask cluster for as long as the block runs.
 
     Args:
         workers: size of a local cluster, one process each.
         scheduler: address of a running scheduler (`tcp://host:8786`); used instead of a local cluster.
+        clean_up: run on the workers of a running scheduler before and after, since they outlive this process.
 
     Raises:
         EnvironmentLacking: no scheduler answers at the address.
@@ -62,12 +84,13 @@ def dask_executor(*, workers: int = 0, scheduler: str | None = None) -> Iterator
     import dask
     from distributed import Client, LocalCluster
 
-    threads = str(max(1, (os.cpu_count() or 1) // max(1, workers)))
+    threads = str(max(1, cores() // max(1, workers)))
     settings = {
         "distributed.worker.daemon": False,  # daemonic workers may not have children, and decoders are children
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(
             ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
         ),
+        "distributed.worker.preload": ["avpipe.pipeline.cluster"],
         "distributed.admin.tick.limit": "1h",  # a busy backbone holds the GIL for long, and that is fine
     }
     with dask.config.set(settings):
@@ -80,7 +103,11 @@ def dask_executor(*, workers: int = 0, scheduler: str | None = None) -> Iterator
                     "or use --workers N for a local cluster"
                 ) from error
             with client:
-                yield DaskExecutor(client)
+                client.run(clean_up)
+                try:
+                    yield DaskExecutor(client)
+                finally:
+                    client.run(clean_up)
         else:
             with (
                 LocalCluster(

@@ -8,7 +8,8 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
     protocol        name of the official protocol; the metrics mean nothing without it
     metrics         accuracy, correct, segments (events); miou, fscore, frames, videos (segmentation); fractions
     other_protocols the same metrics by other named protocols (segmentation)
-    samples         number of samples in the split
+    samples         number of samples that were scored: those of the split that have an annotation
+    unlabelled      those without any, which no score counts; unlabelled_samples names them
     missing         those without features, scored as background or as an empty mask; missing_samples names them
     baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
                     both learned from the training labels
@@ -40,7 +41,7 @@ from avpipe.stages.metrics import ave
 from avpipe.stages.model import build_model
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import EventsTask, Prediction, SegmentationTask
-from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say_missing
+from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say_missing, unlabelled
 
 
 def evaluate(
@@ -95,6 +96,8 @@ def evaluate(
         **{key: getattr(config.train, key) for key in ("method", "modality", "stage", "seed")},
         **_by_protocol(scores),
         "samples": len(samples),
+        "unlabelled": len(bare := unlabelled(inputs.dataset, split)),
+        "unlabelled_samples": list(bare),
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
         "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),

@@ -8,11 +8,10 @@ Nothing here imports torch; the units do, where there is anything to extract.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from avpipe.pipeline import plan, progress
 from avpipe.pipeline.cache import CacheWriter, Plan, Quarantined, UnitWork, open_cache
@@ -20,7 +19,8 @@ from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.interrupt import Interrupt
 from avpipe.pipeline.manifest import Clip, Dataset
 from avpipe.pipeline.media.decode import signature
-from avpipe.stages.extract_unit import UnitOutcome, close_runner, measure, run_unit, runner_of, weights_of
+from avpipe.stages.executors import Executor, LocalExecutor, executor_for, measure, run_unit, weights_of
+from avpipe.stages.extract_unit import UnitOutcome
 from avpipe.stages.job import ExtractJob
 
 PROBED_CLIPS = 3
@@ -50,50 +50,6 @@ class ExtractSummary:
     work_seconds: dict[str, float]
 
 
-class Executor(Protocol):
-    """Where functions run: in this process or on a cluster."""
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Runs one function and waits for its result."""
-
-    def each(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
-    ) -> Iterator[Any]:
-        """Results of `function(*task)` for all tasks; starts nothing new once `stop()` is true."""
-
-
-class LocalExecutor:
-    """Runs everything in this process."""
-
-    def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        """Calls the function."""
-        return function(*args)
-
-    def each(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
-    ) -> Iterator[Any]:
-        """Calls the function for one task after the other."""
-        for task in tasks:
-            if stop():
-                return
-            yield function(*task)
-
-
-@contextmanager
-def executor_for(workers: int, scheduler: str | None) -> Iterator[Executor]:
-    """In this process for one worker, else on Dask."""
-    if scheduler is None and workers <= 1:
-        try:
-            yield LocalExecutor()
-        finally:
-            close_runner()
-        return
-    from avpipe.pipeline.cluster import dask_executor
-
-    with dask_executor(workers=workers, scheduler=scheduler) as executor:
-        yield executor
-
-
 def extract(
     dataset: Dataset,
     job: ExtractJob,
@@ -119,12 +75,12 @@ def extract(
     begun = time.monotonic()
     ready = _open_ready(dataset, job, retry)
     if ready is not None and not ready.plan.pending:
-        return _summary(job, ready.plan, [], begun)
+        return _summary(dataset, job, ready.plan, [], begun)
     with Interrupt() as interrupt, executor_for(workers, scheduler) as executor:
         if ready is None:
             ready = _prepare(dataset, job, executor, unit_segments, retry)
         outcomes = _run(job, ready, {clip.id: clip.absolute() for clip in dataset.clips}, executor, interrupt)
-    return _summary(job, ready.plan, outcomes, begun)
+    return _summary(dataset, job, ready.plan, outcomes, begun)
 
 
 @dataclass(frozen=True)
@@ -168,7 +124,13 @@ def _declare_and_plan(
     for modality in job.modalities:
         writer.declare(modality, job.fields(modality, expected[modality]), job.request(modality))
     clips = [(clip.id, clip.segments, signature(clip)) for clip in dataset.clips]
-    return _Ready(writer.plan(clips, job.arrays(), retry=retry), expected)
+    planned = writer.plan(clips, job.arrays(), retry=retry)
+    if planned.changed:
+        progress.say(
+            f"the files of {len(planned.changed)} cached clips have changed since, such as {planned.changed[0]!r}: "
+            "the cache keeps what it has; extract into another --cache to have them anew"
+        )
+    return _Ready(planned, expected)
 
 
 def _run(
@@ -197,13 +159,15 @@ def _local_unit(shown: progress.Task, tasks: Sequence[tuple[Any, ...]]) -> Calla
 
     def run(job: ExtractJob, work: UnitWork, clips: dict[str, Clip], expected: dict[str, str]) -> UnitOutcome:
         ahead = following.get(work.unit, [])
-        return runner_of(job).run(work, clips, expected, ahead=ahead, on_clip=lambda clip: shown.advance(1))
+        return run_unit(job, work, clips, expected, ahead, on_clip=lambda clip: shown.advance(1))
 
     return run
 
 
-def _summary(job: ExtractJob, planned: Plan, outcomes: Sequence[UnitOutcome], begun: float) -> ExtractSummary:
-    cache = open_cache(job.cache)
+def _summary(
+    dataset: Dataset, job: ExtractJob, planned: Plan, outcomes: Sequence[UnitOutcome], begun: float
+) -> ExtractSummary:
+    cache, ours = open_cache(job.cache), {clip.id for clip in dataset.clips}
     work: dict[str, float] = {}
     for outcome in outcomes:
         for kind, seconds in outcome.seconds.items():
@@ -211,10 +175,10 @@ def _summary(job: ExtractJob, planned: Plan, outcomes: Sequence[UnitOutcome], be
     pending = sum(len(unit.clips) for unit in planned.pending)
     return ExtractSummary(
         cache=job.cache,
-        clips=len(cache.clips([array.name for array in job.arrays()])),
+        clips=len(ours & cache.clips([array.name for array in job.arrays()]).keys()),
         extracted=sum(len(outcome.clips) for outcome in outcomes if outcome.won),
         left=pending - sum(len(outcome.clips) + len(outcome.rejected) for outcome in outcomes),
-        quarantined=cache.quarantined(),
+        quarantined=tuple(entry for entry in cache.quarantined() if entry.clip in ours),
         seconds=time.monotonic() - begun,
         work_seconds=work,
     )

@@ -1,6 +1,5 @@
 """Stage one inside one process: decode, run the backbones, write and commit units.
 
-The functions at the end are what executors call; they keep one loaded runner per process.
 Shapes: T segments of a clip, N tokens, C channels.
 """
 
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.pipeline.cache import Cache, CacheWriter, PlannedClip, UnitWork, UnitWriter, open_cache
+from avpipe.pipeline.cache import Cache, CacheWriter, ClipRows, PlannedClip, UnitWork, UnitWriter, open_cache
 from avpipe.pipeline.errors import CacheMismatch, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import DecodedClip
@@ -136,15 +135,16 @@ class UnitRunner:
         if self._writer is None:
             self._writer = CacheWriter.open(self._job.cache)
         if self._writer.is_done(work):
+            self._forget(work)
             return UnitOutcome(work.unit, False, tuple(clip.id for clip in work.clips), {}, clock.seconds)
         with self._writer.unit(work) as unit:
-            source = self._source(work)
+            stored = self._stored(work)
             queue = [clips[planned.id] for planned in work.clips if planned.id in clips] + list(ahead)
             for position, planned in enumerate(work.clips):
-                if source is None:
+                if stored is None:
                     self.prefetch(queue[position : position + LOOKAHEAD])
                 try:
-                    self._clip(unit, work, planned, clips.get(planned.id), source, clock)
+                    self._clip(unit, work, planned, clips.get(planned.id), stored, clock)
                     done.append(planned.id)
                 except InputRejected as error:
                     unit.reject(planned, stage=error.stage, reason=error.reason, hint=error.hint)
@@ -152,6 +152,13 @@ class UnitRunner:
                 on_clip(planned.id)
             won = clock.time("write", lambda: unit.commit(clock.seconds))
         return UnitOutcome(work.unit, won, tuple(done), rejected, clock.seconds)
+
+    def _forget(self, work: UnitWork) -> None:
+        """Drops what was decoded ahead for a unit that another process has committed."""
+        for planned in work.clips:
+            future = self._futures.pop(planned.id, None)
+            if future is not None:
+                future.cancel()
 
     def _check_weights(self, expected: Mapping[str, str]) -> None:
         for modality, sha256 in expected.items():
@@ -163,14 +170,15 @@ class UnitRunner:
                     f"{sha256[:12]}: give every worker the same weights and versions"
                 )
 
-    def _source(self, work: UnitWork) -> Cache | None:
-        """The cache itself where it holds the unit's frames and samples already, so that nothing is decoded again."""
+    def _stored(self, work: UnitWork) -> dict[str, ClipRows] | None:
+        """The unit's clips where the cache holds their frames and samples already, so that nothing is decoded again."""
         if {array.name for array in work.arrays} & set(RAW_ARRAYS.values()):
             return None
         if self._cache is None:
             self._cache = open_cache(self._job.cache)
         self._cache.reload()
-        return self._cache
+        held = self._cache.clips(RAW_ARRAYS.values())
+        return {clip.id: held[clip.id] for clip in work.clips}
 
     def _clip(
         self,
@@ -178,15 +186,14 @@ class UnitRunner:
         work: UnitWork,
         planned: PlannedClip,
         clip: Clip | None,
-        source: Cache | None,
+        stored: Mapping[str, ClipRows] | None,
         clock: _Clock,
     ) -> None:
-        if source is not None:
-            rows = source.rows([planned.id])
-            stored = source.read(rows, list(RAW_ARRAYS.values()))
-            stored_clip = source.clips(RAW_ARRAYS.values())[planned.id]
-            media = {modality: stored[name] for modality, name in RAW_ARRAYS.items()}
-            masks, provenance = stored_clip.masks, dict(stored_clip.provenance)
+        if stored is not None:
+            assert self._cache is not None
+            raw = self._cache.read(self._cache.rows([planned.id]), list(RAW_ARRAYS.values()))
+            media = {modality: raw[name] for modality, name in RAW_ARRAYS.items()}
+            masks, provenance = stored[planned.id].masks, dict(stored[planned.id].provenance)
         elif clip is None:
             raise InputRejected(
                 f"clip {planned.id!r} is planned in this cache, but the dataset has it no more",
@@ -208,10 +215,11 @@ class UnitRunner:
         unit.clip_done(planned, masks, provenance | self._software(modalities))
 
     def _software(self, modalities: set[str]) -> dict[str, str]:
-        """What computed the tokens; provenance, not fingerprint."""
+        """What computed the tokens, and on what; provenance, not fingerprint."""
         families = {self._job.modalities[modality].facts.family for modality in modalities}
-        names = ("torch", "timm") if "timm-vit" in families else ("numpy",)
-        return {name: version(name) for name in names} | {"device": self._job.device}
+        names = ("torch", "timm", "pillow") if "timm-vit" in families else ("numpy", "pillow")
+        devices = {f"{modality} device": self.backbone(modality).device for modality in modalities}
+        return {name: version(name) for name in names} | devices
 
     def close(self) -> None:
         """Ends the decoding processes and lets go of the cache."""
@@ -228,52 +236,3 @@ def _write(unit: UnitWriter, planned: PlannedClip, values: Mapping[str, npt.NDAr
     for name, rows in values.items():
         for offset, row in enumerate(rows):
             unit.write(name, planned.start + offset, row)
-
-
-_runner: tuple[ExtractJob, UnitRunner] | None = None
-
-
-def runner_of(job: ExtractJob) -> UnitRunner:
-    """This process's runner of the job; an older job's runner is closed."""
-    global _runner
-    if _runner is None or _runner[0] != job:
-        close_runner()
-        _runner = (job, UnitRunner(job))
-    return _runner[1]
-
-
-def close_runner() -> None:
-    """Closes this process's runner, if it has one."""
-    global _runner
-    if _runner is not None:
-        _runner[1].close()
-        _runner = None
-
-
-def weights_of(job: ExtractJob) -> dict[str, str]:
-    """Loads the backbones: sha256 of their weights by modality."""
-    runner = runner_of(job)
-    return {modality: runner.backbone(modality).weights_sha256 for modality in job.modalities}
-
-
-def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:
-    """Seconds of work for one segment, measured on the first of `clips` that decodes; None where none does."""
-    runner = runner_of(job)
-    for clip in clips:
-        try:
-            decoded = runner.decode(clip)
-        except InputRejected:
-            continue
-        assert decoded.frames is not None
-        assert decoded.samples is not None
-        media = {"visual": decoded.frames, "audio": decoded.samples}
-        runner.tokens(media)  # the first call allocates and warms up
-        begun = time.perf_counter()
-        runner.tokens(media)
-        return (decoded.seconds + time.perf_counter() - begun) / max(1, clip.segments)
-    return None
-
-
-def run_unit(job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]) -> UnitOutcome:
-    """Extracts and commits one unit in this process."""
-    return runner_of(job).run(work, clips, expected)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline.cache import ArraySpec
+from avpipe.pipeline.cache import ArraySpec, open_cache
+from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
@@ -16,6 +18,7 @@ from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, mod
 STORAGE_DTYPES = ("float16", "float32")
 RAW_ARRAYS = {"visual": "visual/frames", "audio": "audio/samples"}
 LARGEST_BATCH = 32
+DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,7 @@ class ExtractJob:
         return {
             "backbone": self.modalities[modality].facts.fields(),
             "weights": {"sha256": weights_sha256},
+            "batch": self.batch,
             "media": self.media.fields()[modality],
         }
 
@@ -154,13 +158,22 @@ def resolve(
         choice.request()  # names a weights file that is missing before anything is loaded
         facts = facts_of(choice, dataset.timeline)
         modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps)))
-    longest = max((clip.segments for clip in dataset.clips), default=1)
+    if DEVICE.fullmatch(device) is None:
+        raise UsageError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N")
     return ExtractJob(
         cache=cache.absolute(),
         modalities=modalities,
         media=MediaSpec(dataset.timeline, modalities["visual"].facts.input_size, audio=True, decoder=decoder),
         dtype=dtype,
-        batch=batch or min(LARGEST_BATCH, longest),
+        batch=batch or _usual_batch(dataset, cache),
         device=device,
         deadline_seconds=deadline_seconds,
     )
+
+
+def _usual_batch(dataset: Dataset, cache: Path) -> int:
+    """The batch of the cache where there is one, else one clip: the batch size can change the last bits of a token."""
+    if is_cache(cache):
+        for spec in open_cache(cache).specs.values():
+            return int(spec.fields["batch"])
+    return min(LARGEST_BATCH, max((clip.segments for clip in dataset.clips), default=1))

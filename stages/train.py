@@ -178,6 +178,7 @@ def _fit(
     """Trains to the end."""
     val_data = ClipFeatures(store, labelled(inputs.dataset, "val"))
     say_missing("training", train_data.missing, len(train_data), "left out")
-    say_missing("validation", val_data.missing, len(val_data), "scored as nothing found")
+    consequence = "scored as nothing found" if val_data.held else "no epoch is validated, the last one is kept"
+    say_missing("validation", val_data.missing, len(val_data), consequence)
     sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
     Trainer(run, config, sides[0], sides[1], device).fit(resume=resume)

@@ -75,6 +75,12 @@ def labelled(dataset: Dataset, split: str) -> tuple[Sample, ...]:
     )
 
 
+def unlabelled(dataset: Dataset, split: str) -> tuple[str, ...]:
+    """Ids of the samples of a split that `labelled` leaves out."""
+    kept = {sample.id for sample in labelled(dataset, split)}
+    return tuple(sample.id for sample in dataset.split(split) if sample.id not in kept)
+
+
 def mask_size_of(samples: Sequence[Sample]) -> tuple[int, int]:
     """Height and width of the first annotated mask.
 

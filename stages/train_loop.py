@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.errors import AvpipeError
+from avpipe.pipeline.errors import AvpipeError, CorruptionFound
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import ClipFeatures
@@ -59,7 +59,7 @@ class Trainer:
                 bar.advance(1, _in_short(record))
         best = best_epoch(self.history)
         if best is not None:
-            progress.say(f"best epoch by validation: {_in_short(best)} (epoch {best['epoch']} of {epochs})")
+            progress.say(f"kept: epoch {best['epoch']} of {epochs} ({selected_by(self.history)}), {_in_short(best)}")
 
     def _go_on(self) -> None:
         last = self.run / runs.LAST
@@ -68,10 +68,27 @@ class Trainer:
             return
         facts = checkpoint.restore(last, self.model, self.optimizer)
         self.history = facts["history"]
+        self._mend_best()
         self._write_epochs()
         done, epochs = len(self.history), self.settings.epochs
         where = "is finished" if done >= epochs else "goes on"
         progress.say(f"run {self.run} {where}: {done} of {epochs} epochs are done")
+
+    def _mend_best(self) -> None:
+        """Brings the best checkpoint up to the history: a stop right after `LAST` was written leaves it behind."""
+        best = best_epoch(self.history)
+        if best is None:
+            return
+        if best is self.history[-1]:  # these are the weights that were just restored
+            self._save_best()
+            return
+        path = self.run / runs.BEST
+        held = checkpoint.read(path)[1]["epoch"]
+        if held != best["epoch"]:
+            raise CorruptionFound(
+                f"{path} holds epoch {held}, the history of the run has epoch {best['epoch']} as the best: "
+                "restore the file, or train again"
+            )
 
     def _epoch(self, epoch: int) -> dict[str, Any]:
         """One pass over the training samples and one over the validation samples."""
@@ -114,20 +131,24 @@ class Trainer:
         return float(loss.detach())
 
     def _validate(self) -> float | None:
-        if not len(self.val_data):
+        if not self.val_data.held:  # blank predictions alone would score all epochs the same
             return None
         found = predict_samples(self.model, self.val_data, self.val_task, batch=self.settings.batch, device=self.device)
         return self.val_task.validate(found)
 
     def _keep(self, record: dict[str, Any]) -> None:
-        """Writes what an epoch gave. The last checkpoint holds the history, so a kill in between loses nothing."""
+        """Writes what an epoch gave. The last checkpoint comes first: it holds the history and, if the epoch is the
+        best, the best weights too, so after a kill in between the other files are made from it."""
         self.history.append(record)
-        if best_epoch(self.history) is record:
-            facts = {"epoch": record["epoch"], "selected_by": selected_by(record)}
-            checkpoint.save(self.run / runs.BEST, self.model, facts)
         facts = {"epoch": record["epoch"], "history": self.history}
         checkpoint.save(self.run / runs.LAST, self.model, facts, self.optimizer)
+        if best_epoch(self.history) is record:
+            self._save_best()
         self._write_epochs()
+
+    def _save_best(self) -> None:
+        facts = {"epoch": self.history[-1]["epoch"], "selected_by": selected_by(self.history)}
+        checkpoint.save(self.run / runs.BEST, self.model, facts)
 
     def _write_epochs(self) -> None:
         lines = "".join(json.dumps(record) + "\n" for record in self.history)
@@ -159,19 +180,25 @@ def seed_everything(seed: int, epoch: int) -> None:
 
 
 def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The epoch with the highest validation score, the earliest of equals; the last one without validation."""
+    """The epoch with the highest validation score, the earliest of equals; the last one where some have no score."""
     if not history:
         return None
-    key = _score_key(history[0])
-    if history[0][key] is None:
+    if not _validated(history):
         return history[-1]
+    key = _score_key(history[0])
     return max(history, key=lambda record: (record[key], -record["epoch"]))
 
 
-def selected_by(record: dict[str, Any]) -> str:
-    """Why an epoch is the best, in words."""
-    key = _score_key(record)
-    return "last epoch: there is no validation sample" if record[key] is None else f"{key.replace('_', ' ')}, highest"
+def selected_by(history: list[dict[str, Any]]) -> str:
+    """By what `best_epoch` chooses, in words."""
+    if not _validated(history):
+        return "last epoch: no validation sample with features"
+    return f"{_score_key(history[0]).replace('_', ' ')}, highest"
+
+
+def _validated(history: list[dict[str, Any]]) -> bool:
+    """Whether every epoch has a score. Some have none where a run went on with a cache that had changed."""
+    return all(record[_score_key(record)] is not None for record in history)
 
 
 def _score_key(record: dict[str, Any]) -> str:

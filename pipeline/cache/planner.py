@@ -22,11 +22,13 @@ class Plan:
         pending: work left, by unit.
         done: number of requested clips that are complete in all requested arrays.
         quarantined: requested clips that failed before and are not tried again.
+        changed: requested clips whose files have changed since they were committed; what is committed stays.
     """
 
     pending: tuple[UnitWork, ...]
     done: int
     quarantined: tuple[Quarantined, ...]
+    changed: tuple[str, ...] = ()
 
 
 class Sorting:
@@ -41,6 +43,7 @@ class Sorting:
     Attributes:
         done: number of clips that are complete.
         quarantined: clips that are skipped.
+        changed: committed clips whose signature differs from the one they were committed with.
         new: clips that need a new unit, in the order given.
     """
 
@@ -54,6 +57,7 @@ class Sorting:
         self._extended: set[int] = set()
         self.done = 0
         self.quarantined: list[Quarantined] = []
+        self.changed: list[str] = []
         self.new: list[ClipRequest] = []
         for clip in clips:
             self._sort(*clip)
@@ -69,6 +73,8 @@ class Sorting:
         home = ledger.home.get(clip)
         if home is not None:
             self._check_length(clip, home, segments)
+            if any(c.id == clip and c.signature != signature for c in ledger.records[home][0].clips):
+                self.changed.append(clip)
             if self._wanted <= ledger.arrays_of(clip, home):
                 self.done += 1
                 return
@@ -108,7 +114,7 @@ class Sorting:
         lacking = self._wanted - ledger.unit_arrays(unit)
         first = ledger.records[unit][0]
         clips = [
-            PlannedClip(c.id, c.start, c.segments, self._clips[c.id][2] if c.id in self._clips else c.signature)
+            PlannedClip(c.id, c.start, c.segments, c.signature)
             for c in first.clips
             if ledger.home[c.id] == unit and ledger.quarantined_in(c.id, unit) is None
         ]

@@ -150,7 +150,12 @@ class CacheWriter:
                 self._ledger.refresh()
             self._grow()
         new = tuple(UnitWork(first + i, tuple(unit), tuple(arrays)) for i, unit in enumerate(units))
-        return Plan(pending=sorting.pending() + new, done=sorting.done, quarantined=tuple(sorting.quarantined))
+        return Plan(
+            pending=sorting.pending() + new,
+            done=sorting.done,
+            quarantined=tuple(sorting.quarantined),
+            changed=tuple(sorting.changed),
+        )
 
     def is_done(self, work: UnitWork) -> bool:
         """Whether others have committed all of a unit's work since it was planned."""

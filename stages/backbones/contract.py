@@ -116,6 +116,10 @@ class Backbone(Protocol):
     def weights_sha256(self) -> str:
         """Hash of the tensors, whatever file they came from."""
 
+    @property
+    def device(self) -> str:
+        """What it runs on, such as `cpu` or `cuda:0 NVIDIA H100`."""
+
     def features(self, batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Tokens of every wanted tap: raw block outputs, prefix tokens included.
 

@@ -54,6 +54,11 @@ class _Stub:
         """Hash of all projections."""
         return hashlib.sha256(b"".join(self._weights[name].tobytes() for name in sorted(self._weights))).hexdigest()
 
+    @property
+    def device(self) -> str:
+        """Always the CPU."""
+        return "cpu"
+
     def features(self, batch: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Means, deviations and ranges of 16 pieces of each input, projected once per block."""
         pieces = _pieces(batch.astype(np.float32) / (255.0 if batch.dtype == np.uint8 else 32768.0))

@@ -26,7 +26,7 @@ class TimmVit:
     """A frozen timm ViT on frames (RGB) or on log-mel pictures (one channel)."""
 
     def __init__(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> None:
-        self._device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self._device = _torch_device(device)
         model = _build(choice, facts)
         self._sha256 = hash_tensors(model.state_dict())  # of the whole model, so that it does not depend on the taps
         last = max(list(facts.taps).index(tap) for tap in taps)
@@ -42,6 +42,13 @@ class TimmVit:
         """Hash of all tensors of the model."""
         return self._sha256
 
+    @property
+    def device(self) -> str:
+        """`cpu`, or the GPU by number and name."""
+        if self._device.type == "cpu":
+            return "cpu"
+        return f"{self._device} {torch.cuda.get_device_name(self._device)}"
+
     def _keep(self, tap: str, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         self._tokens[tap] = output
 
@@ -52,6 +59,18 @@ class TimmVit:
         found = {tap: tokens.float().cpu().numpy() for tap, tokens in self._tokens.items()}
         self._tokens.clear()
         return found
+
+
+def _torch_device(name: str) -> torch.device:
+    """The device by name; `auto` is the first GPU, or the CPU where there is none."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise EnvironmentLacking(
+            f"device {name!r}: torch finds {torch.cuda.device_count()} GPUs here; give --device cpu"
+        )
+    return device
 
 
 class _Normalise(nn.Module):

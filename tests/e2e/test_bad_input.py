@@ -41,6 +41,9 @@ def cached(own_ave, avpipe, tmp_path):
         (("--dataset", "ave", *TEST_VIT, "--weights", "none.safetensors"), 2, "does not exist"),
         (("--dataset", "ave", "--visual", "stub", "--audio", "stub", "--weights", "random"), 2, "need a seed"),
         (("--dataset", "ave", "--root", "nowhere", *STUB), 2, "nowhere"),
+        (("--dataset", "ave", *STUB, "--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("--dataset", "ave", *STUB, "--batch", "0"), 2, "--batch"),
+        (("--dataset", "ave", *TEST_VIT, "--weights", "random:0", "--device", "cuda:99"), 6, "GPUs here"),
         (("--dataset", "ave"), 6, "cannot be loaded by this version"),
         (("--dataset", "ave", *TEST_VIT), 6, "--weights"),
     ],
@@ -85,11 +88,31 @@ def test_bad_videos_are_quarantined_and_retried_once_mended(own_ave, avpipe, tmp
     avpipe("cache", "verify", "--cache", "cache/ave")
 
 
+def test_a_bad_clip_is_forgotten_once_the_dataset_has_it_no_more(own_ave, avpipe):
+    own_ave.video(own_ave.ids[0]).write_bytes(b"")
+    avpipe("extract", "--dataset", "ave", *STUB, check=3)
+    folder = own_ave.root / "AVE_Dataset"
+    for file in folder.glob("*.txt"):
+        lines = [line for line in file.read_text().splitlines() if own_ave.ids[0] not in line]
+        file.write_text("\n".join(lines) + "\n")
+    avpipe("extract", "--dataset", "ave", *STUB)
+
+
+def test_a_video_that_changed_after_it_was_cached_is_named(own_ave, cached, avpipe):
+    before = open_cache(cached).content_hash()
+    own_ave.video(own_ave.ids[1]).write_bytes(own_ave.video(own_ave.ids[2]).read_bytes())
+    done = avpipe("extract", "--dataset", "ave", *STUB)
+    assert own_ave.ids[1] in done.stderr
+    assert "changed" in done.stderr
+    assert open_cache(cached).content_hash() == before
+
+
 @pytest.mark.parametrize(
     ("options", "field"),
     [
         (("--visual", "stub", "--audio", "stub", "--weights", "random:1"), "weights.sha256"),
         ((*STUB, "--image-size", "64"), "input_size"),
+        ((*STUB, "--batch", "4"), "batch"),
     ],
 )
 def test_a_cache_of_another_spec_is_refused(cached, avpipe, options, field):

@@ -79,16 +79,19 @@ def test_no_child_outlives_a_killed_extraction(tiny_ave, tmp_path):
     assert not alive, [child.cmdline() for child in alive]
 
 
-def test_ctrl_c_finishes_the_open_unit(tiny_ave, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_finishes_the_open_units(tiny_ave, tmp_path, workers):
     cache = tmp_path / "cache"
-    process = subprocess.Popen(_command(tiny_ave.root, cache), stderr=subprocess.PIPE, text=True)
+    command = _command(tiny_ave.root, cache, "--workers", workers)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 60
     while _units(cache) < 1:
         assert time.monotonic() < deadline
         time.sleep(0.002)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
+    assert "run the same command again" in errors
     assert 0 < len(open_cache(cache).clips()) < len(tiny_ave.ids)
     assert verify(cache).ok

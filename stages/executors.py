@@ -1,0 +1,124 @@
+"""Where stage one runs: in this process, or on the workers of a Dask cluster.
+
+The functions here are what an executor calls. Each process keeps one runner with its loaded backbones; a worker with
+several threads runs one task at a time, since a backbone and a decoder pool serve one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from avpipe.pipeline.cache import UnitWork
+from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.manifest import Clip
+from avpipe.stages.extract_unit import UnitOutcome, UnitRunner
+from avpipe.stages.job import ExtractJob
+
+_lock = threading.RLock()
+_runner: tuple[ExtractJob, UnitRunner] | None = None
+
+
+def runner_of(job: ExtractJob) -> UnitRunner:
+    """This process's runner of the job; an older job's runner is closed."""
+    global _runner
+    with _lock:
+        if _runner is None or _runner[0] != job:
+            close_runner()
+            _runner = (job, UnitRunner(job))
+        return _runner[1]
+
+
+def close_runner() -> None:
+    """Closes this process's runner, if it has one: its decoders end, its weights are let go of."""
+    global _runner
+    with _lock:
+        if _runner is not None:
+            _runner[1].close()
+            _runner = None
+
+
+def weights_of(job: ExtractJob) -> dict[str, str]:
+    """Loads the backbones: sha256 of their weights by modality."""
+    with _lock:
+        runner = runner_of(job)
+        return {modality: runner.backbone(modality).weights_sha256 for modality in job.modalities}
+
+
+def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:
+    """Seconds of work for one segment, measured on the first of `clips` that decodes; None where none does."""
+    with _lock:
+        runner = runner_of(job)
+        for clip in clips:
+            try:
+                decoded = runner.decode(clip)
+            except InputRejected:
+                continue
+            assert decoded.frames is not None
+            assert decoded.samples is not None
+            media = {"visual": decoded.frames, "audio": decoded.samples}
+            runner.tokens(media)  # the first call allocates and warms up
+            begun = time.perf_counter()
+            runner.tokens(media)
+            return (decoded.seconds + time.perf_counter() - begun) / max(1, clip.segments)
+        return None
+
+
+def run_unit(
+    job: ExtractJob,
+    work: UnitWork,
+    clips: Mapping[str, Clip],
+    expected: Mapping[str, str],
+    ahead: Sequence[Clip] = (),
+    on_clip: Callable[[str], None] = lambda clip: None,
+) -> UnitOutcome:
+    """Extracts and commits one unit in this process; see `UnitRunner.run`."""
+    with _lock:
+        return runner_of(job).run(work, clips, expected, ahead=ahead, on_clip=on_clip)
+
+
+class Executor(Protocol):
+    """Where functions run."""
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs one function and waits for its result."""
+
+    def each(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
+    ) -> Iterator[Any]:
+        """Results of `function(*task)` for all tasks, as they come; starts nothing new once `stop()` is true."""
+
+
+class LocalExecutor:
+    """Runs everything in this process."""
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Calls the function."""
+        return function(*args)
+
+    def each(
+        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
+    ) -> Iterator[Any]:
+        """Calls the function for one task after the other."""
+        for task in tasks:
+            if stop():
+                return
+            yield function(*task)
+
+
+@contextmanager
+def executor_for(workers: int, scheduler: str | None) -> Iterator[Executor]:
+    """In this process for one worker, else on Dask. Runners are closed at the end, also on workers that live on."""
+    if scheduler is None and workers <= 1:
+        try:
+            yield LocalExecutor()
+        finally:
+            close_runner()
+        return
+    from avpipe.pipeline.cluster import dask_executor
+
+    with dask_executor(workers=workers, scheduler=scheduler, clean_up=close_runner) as executor:
+        yield executor
