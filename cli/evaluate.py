@@ -39,4 +39,11 @@ def show_scores(result: dict[str, Any]) -> None:
     render.table(["", *names], rows)
     missing = f", {result['missing']} of them without features" if result["missing"] else ""
     render.line(f"{result['dataset']} {result['split']}: {result['samples']} samples{missing}; {result['protocol']}")
+    if bare := result["unlabelled_samples"]:
+        shown = ", ".join(bare[:3]) + (", ..." if len(bare) > 3 else "")
+        render.line(
+            f"not scored: {result['unlabelled']} more samples of {result['split']} without annotation ({shown})"
+        )
+    if result["unlabelled_segments"]:
+        render.line(f"not scored: {result['unlabelled_segments']} segments of scored samples without a mask")
     render.line(f"epoch {result['epoch']} ({result['selected_by']})")

@@ -31,7 +31,7 @@ def extract_command(
     weights: Annotated[str | None, typer.Option(help=f"Weights of both backbones: {WEIGHTS_HELP}")] = None,
     visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone alone.")] = None,
     audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the visual input, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the visual input, pixels.")] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
     dtype: Annotated[str, typer.Option(help="Storage type of the tokens: float16 or float32.")] = "float16",
     decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
@@ -77,19 +77,32 @@ def extract_command(
 def _show_plan(dataset: Dataset, job: ExtractJob, as_json: bool) -> None:
     from avpipe.pipeline import plan
 
-    estimate = plan.estimate([clip.segments for clip in dataset.clips], job.arrays())
+    estimate = plan.estimate({clip.id: clip.segments for clip in dataset.clips}, job.arrays(), _held(job))
     estimate |= {"dataset": dataset.name, "cache": str(job.cache)}
     if as_json:
         render.emit_json(estimate)
         return
     render.table(
-        ["array", "row", "dtype", "bytes"],
-        [(a["name"], "x".join(map(str, a["row_shape"])), a["dtype"], a["bytes"]) for a in estimate["arrays"]],
+        ["array", "row", "dtype", "segments", "bytes"],
+        [
+            (a["name"], "x".join(map(str, a["row_shape"])), a["dtype"], a["segments"], a["bytes"])
+            for a in estimate["arrays"]
+        ],
     )
     render.line(
-        f"{estimate['clips']} clips, {estimate['segments']} segments: "
+        f"{estimate['clips']} clips to extract or to add arrays to: "
         f"{render.human_bytes(estimate['bytes'])} into {job.cache}"
     )
+
+
+def _held(job: ExtractJob) -> dict[str, frozenset[str]]:
+    """Clips that the cache holds already, by array."""
+    from avpipe.pipeline.cache import is_cache, open_cache
+
+    if not is_cache(job.cache):
+        return {}
+    cache = open_cache(job.cache)
+    return {a.name: frozenset(cache.clips([a.name])) for a in job.arrays() if a.name in cache.arrays}
 
 
 def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -> None:

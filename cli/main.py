@@ -69,10 +69,11 @@ def run() -> None:
     except AvpipeError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno is None or (error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT)):
             raise
         place = f": {error.filename}" if error.filename else ""
-        _fail(f"{os.strerror(error.errno)}{place}; nothing committed was lost", EXIT_ENVIRONMENT)
+        hint = "nothing committed was lost; mend that, or name another folder, and run the same command again"
+        _fail(f"{os.strerror(error.errno)}{place}; {hint}", EXIT_ENVIRONMENT)
 
 
 def _fail(message: str, code: int) -> None:

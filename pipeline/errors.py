@@ -62,7 +62,7 @@ class EnvironmentLacking(AvpipeError):
     exit_code = 6
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str = "") -> UsageError:
+def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str = "", cutoff: float = 0.5) -> UsageError:
     """A `UsageError` for a name that is not known, with the nearest known one.
 
     Args:
@@ -70,9 +70,10 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str = "
         name: the name given.
         known: every name that would have been accepted.
         listing: what to say when nothing is near, such as `avpipe data ls lists them`.
+        cutoff: how near a name must be to be offered, 0 to 1 (difflib's ratio).
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
     if near:
         tail = f"did you mean {near[0]!r}?"
     elif listing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,21 +31,30 @@ def unit_rows(segments: Sequence[int], row_bytes: int, row_seconds: float | None
     return max(1, int(min(limits)) // longest) * longest
 
 
-def estimate(segments: Sequence[int], arrays: Sequence[ArraySpec]) -> dict[str, Any]:
-    """What a cache of these clips takes: bytes per array and in all, before indices and alignment.
+def estimate(
+    segments: Mapping[str, int], arrays: Sequence[ArraySpec], held: Mapping[str, Collection[str]]
+) -> dict[str, Any]:
+    """What an extraction would write: bytes per array and in all, before indices and alignment.
+
+    Args:
+        segments: segments of every clip by id.
+        arrays: the arrays wanted.
+        held: clips that the cache holds already, by array.
 
     Returns:
-        JSON-ready: `clips`, `segments`, `bytes`, `bytes_per_segment`, `arrays` (name, row_shape, dtype, bytes).
+        JSON-ready: `clips` (that lack something), `bytes`, `bytes_per_segment` (of a clip that lacks everything),
+        `arrays` (name, row_shape, dtype, segments, bytes).
     """
-    rows = sum(segments)
-    listed = [
-        {"name": a.name, "row_shape": list(a.row_shape), "dtype": a.dtype, "bytes": a.row_bytes * rows} for a in arrays
-    ]
-    row_bytes = sum(a.row_bytes for a in arrays)
+    listed, lacking = [], set()
+    for array in arrays:
+        left = [clip for clip in segments if clip not in held.get(array.name, ())]
+        lacking.update(left)
+        rows = sum(segments[clip] for clip in left)
+        about = {"name": array.name, "row_shape": list(array.row_shape), "dtype": array.dtype}
+        listed.append(about | {"segments": rows, "bytes": array.row_bytes * rows})
     return {
-        "clips": len(segments),
-        "segments": rows,
-        "bytes": row_bytes * rows,
-        "bytes_per_segment": row_bytes,
+        "clips": len(lacking),
+        "bytes": sum(entry["bytes"] for entry in listed),
+        "bytes_per_segment": sum(array.row_bytes for array in arrays),
         "arrays": listed,
     }

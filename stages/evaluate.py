@@ -10,6 +10,7 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
     other_protocols the same metrics by other named protocols (segmentation)
     samples         number of samples that were scored: those of the split that have an annotation
     unlabelled      those without any, which no score counts; unlabelled_samples names them
+    unlabelled_segments  segments of scored samples without a mask, which no score counts either
     missing         those without features, scored as background or as an empty mask; missing_samples names them
     baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
                     both learned from the training labels
@@ -98,6 +99,7 @@ def evaluate(
         "samples": len(samples),
         "unlabelled": len(bare := unlabelled(inputs.dataset, split)),
         "unlabelled_samples": list(bare),
+        "unlabelled_segments": sum(mask is None for sample in samples for mask in sample.masks or ()),
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
         "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),

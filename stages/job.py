@@ -158,6 +158,10 @@ def resolve(
         choice.request()  # names a weights file that is missing before anything is loaded
         facts = facts_of(choice, dataset.timeline)
         modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps)))
+    if not dataset.clips:
+        raise UsageError(f"{dataset.name} at {dataset.root} has no clips: are its annotation files empty?")
+    if not 0 < deadline_seconds < float("inf"):
+        raise UsageError(f"a deadline of {deadline_seconds} s: give a number of seconds above 0")
     if DEVICE.fullmatch(device) is None:
         raise UsageError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N")
     return ExtractJob(

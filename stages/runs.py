@@ -3,7 +3,7 @@
 config.yaml        everything that is needed to build the model again
 environment.json   versions, device, fingerprints and content hash of the cache
 epochs.jsonl       one line per finished epoch
-best.safetensors   weights of the best epoch by validation
+best.safetensors   weights of the best epoch by validation, of the last one without validation
 last.safetensors   weights and optimizer state of the last finished epoch
 metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
 """

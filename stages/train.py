@@ -84,6 +84,8 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     config = settings(options, dataset.task)
     store = _store(inputs, every_tap(inputs.cache, config.modalities))
     train_data = ClipFeatures(store, labelled(dataset, "train"))
+    if not train_data.samples:
+        raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
     if not train_data.held:
         raise UsageError(
             f"cache {inputs.cache.path} has no features of the training samples of {dataset.name}: run "
@@ -181,4 +183,8 @@ def _fit(
     consequence = "scored as nothing found" if val_data.held else "no epoch is validated, the last one is kept"
     say_missing("validation", val_data.missing, len(val_data), consequence)
     sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
-    Trainer(run, config, sides[0], sides[1], device).fit(resume=resume)
+    try:
+        Trainer(run, config, sides[0], sides[1], device).fit(resume=resume)
+    except KeyboardInterrupt:
+        progress.say(f"interrupted; finished epochs are kept: go on with avpipe train --run {run} --resume")
+        raise

@@ -4,7 +4,7 @@ backbones:
   visual: {model: test_vit, weights: "random:0", image_size: 160}
   audio: {model: test_vit, weights: "random:1"}
   layers: "last:4"
-demo: {dataset: ave, seed: 0, clips: 120, generator: 1}
+demo: {dataset: ave, seed: 0, clips: 200, generator: 1}
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """From files to arrays on one clock.
 
-probe    what a container declares (files)  frames, readers   pictures at given times
-decode   one clip, in this process          sound, hear       mono samples, cut into segments
+probe    what a container declares (with files, container)
+decode   one clip, in this process (with frames and readers for its pictures, sound and hear for its samples)
 sandbox  many clips, in processes that can be killed (with keeper, child)
 """

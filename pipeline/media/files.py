@@ -16,7 +16,8 @@ _ANNEX_POINTER = "annex/objects"
 def check_file(path: Path, stage: str) -> Path:
     """Refuses what cannot be media before any decoder sees it.
 
-    Text is refused here because FFmpeg would read some text files as playlists, and open other files through them.
+    Text is refused for the clear message; what looks like media, but is a script that names other files, is left to
+    `container.open_media`.
 
     Args:
         path: the file.

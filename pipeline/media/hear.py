@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, probe
 from avpipe.pipeline.media.readers import load
 
@@ -120,10 +121,8 @@ def _canvas(seconds: float, rate: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _decoded(facts: MediaFacts) -> Iterator[Any]:
-    import av
-
     assert facts.audio is not None
-    with av.open(str(facts.path), metadata_errors="replace") as container:
+    with open_media(facts.path) as container:
         stream = container.streams[facts.audio.index]
         stream.codec_context.thread_count = 1  # processes run side by side already
         yield from container.decode(stream)

@@ -14,6 +14,8 @@ import queue
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future
 from multiprocessing.connection import Connection
 from typing import Any
@@ -125,13 +127,18 @@ class Keeper(threading.Thread):
         return ours
 
     def _receive(self, seconds: float) -> Any:
+        """The next answer, which must be here as a whole within `seconds`."""
         assert self._pipe is not None
+        assert self._process is not None
+        end = time.monotonic() + seconds
+        late = threading.Event()
         try:
             if not self._pipe.poll(seconds):
                 raise _NoAnswer
-            return self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            raise _ChildDied from None
+            with _killed_at(end, self._process, late):
+                return self._pipe.recv()
+        except (EOFError, OSError):  # OSError: it ended amid an answer
+            raise (_NoAnswer if late.is_set() else _ChildDied) from None
 
     def _end_child(self, *, grace_seconds: float = 0.0) -> int | None:
         """Waits for the child to end, then kills it. Returns its exit status (negative: a signal), or None."""
@@ -154,6 +161,24 @@ class Keeper(threading.Thread):
             hint += f"; or raise the memory limit of {limit / 2**20:.0f} MiB"
         reason = f"clip {clip.id!r}: the decoder process died ({_status_text(status)})"
         return InputRejected(reason, stage="decode", hint=hint)
+
+
+@contextlib.contextmanager
+def _killed_at(end: float, process: subprocess.Popen[bytes], late: threading.Event) -> Iterator[None]:
+    """Kills a child that has begun its answer and not ended it at `end` (monotonic): a read of the rest has no limit
+    of its own, and ends with the child. Sets `late` before."""
+
+    def kill() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(max(0.0, end - time.monotonic()), kill)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _launch(pipe_number: int) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.files import check_file
 
 
@@ -101,16 +102,19 @@ def probe(path: Path) -> MediaFacts:
         The facts; `video` or `audio` is None where the container lacks such a stream, but not both.
 
     Raises:
-        InputRejected: (stage `probe`) not a media file, or neither video nor audio in it; also as `check_file`.
+        InputRejected: (stage `probe`) not media of a kind that is opened (`container.py`), or neither video nor
+            audio in it; also as `check_file`.
     """
     import av
 
     path = check_file(path, "probe")
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with open_media(path) as container:
             facts = _facts(path, container)
     except (av.error.FFmpegError, ValueError) as error:
         reason = f"{path}: FFmpeg cannot open it as media ({getattr(error, 'strerror', None) or error})"
+        if isinstance(error, av.error.ArgumentError):  # all that FFmpeg says of a format that is not let in
+            reason += ", or it is of a kind that is not opened, such as a playlist"
         raise InputRejected(reason, stage="probe", hint="damaged or cut short? fetch it again") from error
     if facts.video is None and facts.audio is None:
         raise InputRejected(f"{path}: neither a video nor an audio track ({facts.container})", stage="probe")

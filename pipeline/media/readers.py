@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from avpipe.pipeline.errors import EnvironmentLacking
+from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
 
 # Matroska and FLV round time stamps to milliseconds: a frame wanted at its very start may be stamped that much later.
@@ -176,9 +177,7 @@ def read_pyav(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shri
 
 
 def _decoded(facts: MediaFacts, video: VideoFacts) -> Iterator[Any]:
-    import av
-
-    with av.open(str(facts.path), metadata_errors="replace") as container:
+    with open_media(facts.path) as container:
         stream = container.streams[video.index]
         stream.codec_context.thread_count = 1  # processes run side by side already
         yield from container.decode(stream)

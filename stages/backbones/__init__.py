@@ -41,7 +41,8 @@ def facts_of(choice: BackboneChoice, timeline: Timeline) -> BackboneFacts:
         facts = family.facts(choice, timeline)
         if facts is not None:
             return facts
-    raise unknown_name("model", choice.model, model_names())
+    plain = "this version loads timm's plain ViTs (vit_*, deit*, test_vit*, ...)"
+    raise unknown_name("model", choice.model, model_names(), listing=plain, cutoff=0.8)
 
 
 def load(choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str = "auto") -> Backbone:

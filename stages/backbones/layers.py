@@ -32,6 +32,8 @@ def select_taps(spec: str, taps: Sequence[str]) -> tuple[str, ...]:
         count = spec.removeprefix("last:")
         if not count.isdigit() or int(count) < 1:
             raise UsageError(f"layers {spec!r}: last:K needs a positive number, such as last:4")
+        if int(count) > len(taps):
+            raise UsageError(f"layers {spec!r}: the model has {len(taps)} blocks; `all` takes all of them")
         return tuple(taps[-int(count) :])
     wanted = {name.strip() for name in spec.split(",")}
     for name in sorted(wanted):

@@ -148,7 +148,14 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
     from timm.models import load_state_dict
 
     try:
-        state = checkpoint_filter_fn(load_state_dict(str(path), weights_only=True), model)
+        loaded = load_state_dict(str(path), weights_only=True)
+    except Exception as error:
+        raise UsageError(
+            f"weights file {path} is no safetensors file and no torch checkpoint of plain tensors "
+            f"({type(error).__name__}): give another with --weights"
+        ) from error
+    try:
+        state = checkpoint_filter_fn(loaded, model)
         state = {key: _fit_channels(value, model, key) for key, value in state.items()}
         missing, _ = model.load_state_dict(state, strict=False)
     except Exception as error:

@@ -42,6 +42,7 @@ def cached(own_ave, avpipe, tmp_path):
         (("--dataset", "ave", "--visual", "stub", "--audio", "stub", "--weights", "random"), 2, "need a seed"),
         (("--dataset", "ave", "--root", "nowhere", *STUB), 2, "nowhere"),
         (("--dataset", "ave", *STUB, "--device", "gpu"), 2, "unknown device 'gpu'"),
+        (("--dataset", "ave", *STUB, "--deadline", "nan"), 2, "deadline"),
         (("--dataset", "ave", *STUB, "--batch", "0"), 2, "--batch"),
         (("--dataset", "ave", *TEST_VIT, "--weights", "random:0", "--device", "cuda:99"), 6, "GPUs here"),
         (("--dataset", "ave"), 6, "cannot be loaded by this version"),
@@ -137,6 +138,17 @@ def test_a_target_that_cannot_be_written(own_ave, avpipe, tmp_path):
     file.write_text("in the way")
     done = avpipe("extract", "--dataset", "ave", *STUB, "--cache", file, check=2)
     assert str(file) in _message(done)
+
+
+def test_a_target_that_cannot_be_made(own_ave, avpipe):
+    assert "/proc/avpipe" in _message(avpipe("extract", "--dataset", "ave", *STUB, "--cache", "/proc/avpipe", check=6))
+
+
+def test_annotations_without_rows_make_no_cache(own_ave, avpipe, tmp_path):
+    for file in (own_ave.root / "AVE_Dataset").glob("*.txt"):
+        file.write_text("")
+    assert "no clips" in avpipe("extract", "--dataset", "ave", *STUB, check=2).stderr
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.fixture

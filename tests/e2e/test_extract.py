@@ -85,9 +85,11 @@ def test_dry_run_writes_nothing_and_foretells_the_bytes(own_ave, avpipe, tmp_pat
     assert not (tmp_path / "cache").exists()
     avpipe("extract", "--dataset", "ave", *STUB)
     arrays = open_cache(tmp_path / "cache" / "ave").arrays
-    assert {a["name"]: a["bytes"] for a in foretold["arrays"]} == {
-        name: array.row_bytes * foretold["segments"] for name, array in arrays.items()
-    }
+    rows = 10 * len(own_ave.ids)
+    found = {a["name"]: a["bytes"] for a in foretold["arrays"]}
+    assert found == {name: array.row_bytes * rows for name, array in arrays.items()}
+    again = json.loads(avpipe("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
+    assert (again["clips"], again["bytes"]) == (0, 0)
 
 
 def test_frames_and_samples_are_the_media(own_ave, avpipe, tmp_path):

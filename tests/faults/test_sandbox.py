@@ -28,7 +28,7 @@ SPEC = MediaSpec(Timeline(), (32, 32), audio=True)
 GOOD = Clip("good", 1)
 
 STUBS = '''
-import ctypes, os, signal, sys, time
+import ctypes, os, signal, struct, sys, time
 import numpy as np
 from avpipe.pipeline.errors import EnvironmentLacking, InputRejected
 from avpipe.pipeline.media.decode import DecodedClip
@@ -45,6 +45,11 @@ def decode(clip, spec):
     if name == "reject": raise InputRejected("bad bytes", stage="frames", hint="fetch it again")
     if name == "lacking": raise EnvironmentLacking("no decoder here")
     if name == "swell": hog = [np.empty(2**24) for _ in range(80)]
+    if name.startswith("half"): os.write(int(sys.argv[1]), struct.pack("!i", 1_000_000) + b"begun")
+    if name == "half-then-stop": os.kill(os.getpid(), signal.SIGSTOP)
+    if name == "half-then-trickle":
+        while True: time.sleep(0.2); os.write(int(sys.argv[1]), b"more")
+    if name == "half-then-exit": os._exit(3)
     if name == "slow": time.sleep(0.6)
     if name == "noise": os.write(2, b"a line of ours")
     frames = np.full((1, 32, 32, 3), os.getpid() % 251, np.uint8)
@@ -84,6 +89,9 @@ def rejection(future):
         ("exit", r"the decoder process died \(exit status 3\)"),
         ("hang", "no answer from the decoder within 1 s"),
         ("hang-with-gil", "no answer from the decoder within 1 s"),
+        ("half-then-stop", "no answer from the decoder within 1 s"),
+        ("half-then-trickle", "no answer from the decoder within 1 s"),
+        ("half-then-exit", r"the decoder process died \(exit status 3\)"),
         ("raise", r"the decoder raised ValueError: odd thing \(stub_decoders.py:\d+\)"),
         ("system-exit", "the decoder raised SystemExit: 5"),
     ],

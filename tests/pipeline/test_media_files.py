@@ -13,8 +13,9 @@ from PIL import Image
 
 from avpipe.pipeline.errors import EnvironmentLacking, InputRejected, UsageError
 from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media.container import CONTAINERS, open_media
 from avpipe.pipeline.media.decode import MediaSpec, decode_clip, signature
-from avpipe.pipeline.media.frames import image_frames
+from avpipe.pipeline.media.frames import image_frames, video_frames
 from avpipe.pipeline.media.probe import AudioFacts, MediaFacts, VideoFacts, probe
 from avpipe.pipeline.media.sound import file_sound, resample, track_sound
 from avpipe.pipeline.timeline import Timeline
@@ -99,6 +100,65 @@ def test_probe_refuses_with_a_clear_reason(tmp_path, name):
 def test_a_folder_is_refused(tmp_path):
     with pytest.raises(InputRejected, match="directory"):
         probe(tmp_path)
+
+
+CONCAT = "ffconcat version 1.0\n# \x01\nfile {}\n"
+HLS = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n# \x01\n#EXTINF:10,\n{}\n#EXT-X-ENDLIST\n"
+
+
+@pytest.mark.parametrize("inner", ["inner.mp4", "none.mp4"])
+@pytest.mark.parametrize(("script", "name"), [(CONCAT, "a.mp4"), (CONCAT, "-a.wav"), (HLS, "a.m3u8")])
+def test_a_script_that_names_other_files_is_not_followed(tmp_path, script, name, inner):
+    """A control byte makes it no text. FFmpeg knows it by content, most of them under any name."""
+    video(tmp_path / "inner.mp4", audio_seconds=1.0)
+    path = tmp_path / name
+    path.write_text(script.format(inner))
+    with pytest.raises(av.error.ArgumentError):  # of a missing inner file it would say so, had it looked
+        open_media(path)
+    for read in (
+        lambda: probe(path),
+        lambda: file_sound(path, CLOCK, 1),
+        lambda: decode_clip(Clip("a", 1, video=path), MediaSpec(CLOCK, (8, 8), audio=True)),
+    ):
+        with pytest.raises(InputRejected, match="not opened, such as a playlist") as caught:
+            read()
+        assert caught.value.stage == "probe"
+
+
+def test_numbered_images_are_not_read_through_a_pattern(tmp_path):
+    for name in ("001.png", "%03d.png"):
+        Image.fromarray(NOISE).save(tmp_path / name)
+    with pytest.raises(InputRejected, match="not opened, such as a playlist"):
+        probe(tmp_path / "%03d.png")
+
+
+def test_the_containers_that_are_opened_are_known_and_name_no_other_files():
+    assert set(CONTAINERS.split(",")) <= av.formats_available
+    assert not {"concat", "hls", "dash", "image2", "imf", "sdp", "rtsp", "lavfi", "vobsub", "mlv"} & set(
+        CONTAINERS.split(",")
+    )
+
+
+def test_no_protocol_but_file_is_used(tmp_path):
+    inside = Path(f"subfile,,start,0,end,0,,:{video(tmp_path / 'a.mp4')}")
+    with av.open(str(inside)):
+        pass  # FFmpeg alone takes it
+    with pytest.raises(av.error.FFmpegError):
+        open_media(inside)
+
+
+def test_every_reader_opens_by_the_same_rules(tmp_path):
+    """Also one that is handed facts of a file that was another one then."""
+    path = video(tmp_path / "a.mp4", audio_seconds=2.0)
+    facts = probe(path)
+    path.rename(tmp_path / "inner.mp4")
+    path.write_text(CONCAT.format("inner.mp4"))
+    with pytest.raises(InputRejected, match="Invalid argument") as caught:
+        video_frames(facts, CLOCK, 1, size=(8, 8), decoder="pyav")
+    assert caught.value.stage == "frames"
+    with pytest.raises(InputRejected, match="Invalid argument") as caught:
+        track_sound(facts, CLOCK, 1)
+    assert caught.value.stage == "audio"
 
 
 def test_cover_art_is_no_video(tmp_path):

@@ -65,7 +65,7 @@ def test_names_are_different_and_some_start_with_a_dash(layout):
         assert {len(name) for name in names} == {11}
 
 
-@pytest.mark.parametrize(("layout", "sizes"), [(ave, (72, 24, 24)), (ms3, (36, 12, 12))])
+@pytest.mark.parametrize(("layout", "sizes"), [(ave, (120, 40, 40)), (ms3, (36, 12, 12))])
 def test_default_splits(layout, sizes):
     clips = layout.plan(0, layout.LAYOUT.clips).clips
     assert Counter(clip.split for clip in clips) == dict(zip(("train", "val", "test"), sizes, strict=True))

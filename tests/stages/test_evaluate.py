@@ -118,6 +118,28 @@ def test_missing_samples_are_counted_and_scored_as_nothing(make_toy, tmp_path, k
         assert result["metrics"]["frames"] == 40
 
 
+def test_samples_without_annotation_are_reported(make_toy, tmp_path):
+    toy = make_toy["masks"](tmp_path / "toy")
+    samples = load_dataset(toy.name, toy.root).split("test")
+    for number in (1, 3, 4, 6):
+        shutil.rmtree(samples[number].masks[0].parent)
+    samples[0].masks[2].unlink()
+    app = Typer()
+    app.command("evaluate")(evaluate_command)
+    run = train(TrainOptions(cache=toy.cache, overrides=SMALL))
+    shown = CliRunner().invoke(app, ["--run", str(run)])
+    assert shown.exit_code == 0, shown.output
+    result = json.loads((run / "metrics.json").read_text())
+    lacking = [samples[number].id for number in (1, 3, 4, 6)]
+    assert (result["samples"], result["unlabelled"], result["unlabelled_samples"]) == (4, 4, lacking)
+    assert (result["metrics"]["frames"], result["unlabelled_segments"]) == (19, 1)
+    assert "not scored: 1 segments" in shown.stdout
+    assert f"not scored: 4 more samples of test without annotation ({', '.join(lacking[:3])}, ...)" in shown.stdout
+    assert evaluate(run, "val")["unlabelled"] == 0
+    again = CliRunner().invoke(app, ["--run", str(run), "--split", "val"])
+    assert "not scored" not in again.stdout
+
+
 def test_majority_class_and_constant_mask(toy_masks):
     samples = load_dataset("avsbench-ms3", toy_masks.root).split("train")
     task = SegmentationTask(samples, (32, 32))

@@ -14,11 +14,12 @@ import pytest
 import yaml
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.errors import AvpipeError, CacheMismatch, UsageError
+from avpipe.pipeline.errors import AvpipeError, CacheMismatch, CorruptionFound, UsageError
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.config import TrainConfig
+from avpipe.stages.evaluate import evaluate
 from avpipe.stages.train import TrainOptions, train
-from avpipe.stages.train_loop import Trainer, best_epoch, learning_rate
+from avpipe.stages.train_loop import Trainer, best_epoch, learning_rate, selected_by
 
 SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
 
@@ -132,8 +133,45 @@ def test_stopped_before_any_write_and_resumed_equals_unbroken(toy_events, unbrok
     with pytest.raises(KeyboardInterrupt):
         train(options(toy_events, "epochs=3", run=Path("run")))
     left[0] = 1000
+    if Path("run", runs.BEST).exists():  # no epoch that the history does not know, whatever stopped the run
+        known = checkpoint.read(Path("run", runs.LAST))[1]["history"]
+        assert checkpoint.read(Path("run", runs.BEST))[1]["epoch"] in [record["epoch"] for record in known]
     assert train(TrainOptions(run=Path("run"), resume=True)) == Path("run")
     assert_equal_runs(Path("run"), unbroken)
+
+
+def test_resuming_brings_the_best_checkpoint_up_to_the_history(toy_events, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "_validate", lambda trainer: 0.1 * len(trainer.history))  # the last is the best
+    run = train(options(toy_events, "epochs=2", run=tmp_path / "run"))
+    whole = (run / runs.BEST).read_bytes()
+    earlier = train(options(toy_events, "epochs=1", run=tmp_path / "earlier")) / runs.BEST
+    for content in (earlier.read_bytes(), None, whole[:1000]):  # a stop before it was written, lost, damaged
+        (run / runs.BEST).unlink()
+        if content is not None:
+            (run / runs.BEST).write_bytes(content)
+        train(TrainOptions(run=run, resume=True))
+        assert (run / runs.BEST).read_bytes() == whole
+
+
+def test_a_best_checkpoint_of_another_epoch_is_not_passed_over(toy_events, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.9, 0.1])
+    monkeypatch.setattr(Trainer, "_validate", lambda trainer: next(scores))
+    run = train(options(toy_events, "epochs=3", run=tmp_path / "run"))
+    train(TrainOptions(run=run, resume=True))
+    shutil.copy(run / runs.LAST, run / runs.BEST)
+    with pytest.raises(CorruptionFound, match="holds epoch 3, the history of the run has epoch 2 as the best"):
+        train(TrainOptions(run=run, resume=True))
+
+
+def test_without_features_for_validation_the_last_epoch_is_kept(make_toy, tmp_path, said):
+    toy = make_toy["events"](tmp_path / "toy", lacking=tuple(range(24, 32)))  # all of val
+    run = train(options(toy, "epochs=3"))
+    assert [record["val_accuracy"] for record in epochs_of(run)] == [None] * 3
+    result = evaluate(run)
+    assert result["epoch"] == 3
+    assert result["selected_by"] == "last epoch: no validation sample with features"
+    assert any("no epoch is validated, the last one is kept" in line for line in said)
+    assert any(line.startswith("kept: epoch 3 of 3 (last epoch: no validation sample with features)") for line in said)
 
 
 @pytest.mark.slow
@@ -289,4 +327,8 @@ def test_best_epoch_is_the_earliest_of_the_highest():
     scores = [0.2, 0.7, 0.5, 0.7]
     history = [{"epoch": i + 1, "val_accuracy": s, "val_seconds": 9.0} for i, s in enumerate(scores)]
     assert best_epoch(history)["epoch"] == 2
-    assert best_epoch([{**r, "val_accuracy": None} for r in history])["epoch"] == 4
+    assert selected_by(history) == "val accuracy, highest"
+    for unknown in (range(4), [0], [3]):  # in all epochs, or before or after the cache was changed
+        partly = [{**r, "val_accuracy": None if i in unknown else r["val_accuracy"]} for i, r in enumerate(history)]
+        assert best_epoch(partly)["epoch"] == 4
+        assert selected_by(partly).startswith("last epoch")
