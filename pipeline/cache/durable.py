@@ -26,6 +26,9 @@ _REMEDIES = {
     errno.EOPNOTSUPP: "the file system has no hard links: use another --cache",
     errno.EMLINK: "the file system has no hard links: use another --cache",
     errno.ENOLCK: "the file system has no file locks: use another --cache",
+    errno.EMFILE: "allow this process more open files (ulimit -n)",
+    errno.ENFILE: "allow this machine more open files",
+    errno.ELOOP: "it is a symbolic link, which a cache never makes: delete it",
 }
 
 
@@ -72,10 +75,16 @@ def sync_file(descriptor: int, path: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes and syncs a whole file. Not atomic: write to a temporary, then `rename` or `link`."""
-    with writing(path), path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    try:
+        with writing(path), path.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except FileNotFoundError as error:
+        raise EnvironmentLacking(
+            f"cannot write {path}: its folder was deleted while this process was using it. "
+            "Nothing that was committed is lost; find out what deletes there, and run the same command again"
+        ) from error
 
 
 def rename(source: Path, target: Path) -> None:

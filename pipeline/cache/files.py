@@ -14,13 +14,13 @@ import numpy as np
 
 from avpipe.pipeline.cache.layout import CRC_BYTES, ArraySpec, Layout
 from avpipe.pipeline.cache.records import CommittedFile
-from avpipe.pipeline.cache.shard import checksum, index_bytes, parse_index
+from avpipe.pipeline.cache.shard import checksum, parse_tail, tail_bytes
 
 Access = Literal["mmap", "pread"]
 
 
 class ShardDamaged(Exception):
-    """A shard file is missing, has another size, or a damaged index; the text says which, without naming it."""
+    """A shard file is missing, damaged or not the one that was committed; the text says which, without its name."""
 
 
 class Shard:
@@ -48,10 +48,10 @@ class Shard:
         size = os.fstat(self._descriptor).st_size
         if size != file.bytes:
             raise ShardDamaged(f"it has {size} bytes, {file.bytes} were committed")
-        tail = index_bytes(unit_rows)
+        tail = tail_bytes(unit_rows)
         try:
             data = os.pread(self._descriptor, tail, size - tail)
-            self.offsets = parse_index(data, row_bytes=array.row_bytes, file_bytes=size)
+            self.offsets = parse_tail(data, row_bytes=array.row_bytes, file_bytes=size, stamp=file.stamp)
         except (OSError, ValueError) as error:
             raise ShardDamaged(str(error)) from error
         self.checked = np.zeros(unit_rows, dtype=bool)

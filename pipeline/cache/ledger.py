@@ -14,6 +14,7 @@ from typing import Any
 from avpipe.pipeline.cache.documents import read_sealed
 from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
 from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
+from avpipe.pipeline.cache.recordcheck import misplaced
 from avpipe.pipeline.cache.records import CommittedClip, Quarantined, Record
 from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.errors import CorruptionFound, UsageError
@@ -154,35 +155,54 @@ class Ledger:
                     self._on_fault(missing, f"{missing} is missing, yet {array.name} was declared under it")
 
     def _read_plans(self) -> None:
-        for (first,), path in self._files.unread(self.layout.plan, _PLAN_NAME):
-            content = self._files.sealed(path)
-            if content is None:
-                self._plan_damaged = True
-                continue
-            if int(first) != self.units and not self._plan_damaged:
+        found = [(int(first), path) for (first,), path in self._files.unread(self.layout.plan, _PLAN_NAME)]
+        for first, path in sorted(found):
+            while self.units < first and not self._plan_damaged:
+                # A listing may show a document and not the one before it, if both appear meanwhile: look for itself.
+                earlier = self.layout.plan_document(self.units)
+                if self._files.has_read(earlier) or not earlier.exists():
+                    break
+                self._read_plan(earlier)
+            if first != self.units and not self._plan_damaged:
                 self._plan_damaged = True
                 missing = self.layout.plan_document(self.units)
-                self._on_fault(missing, f"{missing} is missing: it planned units {self.units} to {int(first) - 1}")
-            for number, clips in enumerate(content["units"], start=content["first_unit"]):
-                self.planned[number] = {clip: (start, segments) for clip, start, segments in clips}
-                self.placement.update(dict.fromkeys(self.planned[number], number))
+                self._on_fault(missing, f"{missing} is missing: it planned units {self.units} to {first - 1}")
+            self._read_plan(path)
+
+    def _read_plan(self, path: Path) -> None:
+        content = self._files.sealed(path)
+        if content is None:
+            self._plan_damaged = True
+            return
+        for number, clips in enumerate(content["units"], start=content["first_unit"]):
+            self.planned[number] = {clip: (start, segments) for clip, start, segments in clips}
+            self.placement.update(dict.fromkeys(self.planned[number], number))
 
     def _new_records(self) -> list[tuple[tuple[int, int], Path]]:
         found = [((int(u), int(s)), p) for (u, s), p in self._files.unread(self.layout.records, _RECORD_NAME)]
         expected = {unit: len(records) for unit, records in self.records.items()}
+        unlisted = []
         for (unit, sequence), _ in sorted(found):
-            for lost in range(expected.get(unit, 0), sequence):
-                path = self.layout.record(unit, lost)
-                if not self._files.has_read(path):
+            for earlier in range(expected.get(unit, 0), sequence):
+                path = self.layout.record(unit, earlier)
+                if self._files.has_read(path):
+                    continue
+                if path.exists():  # a listing may show a record and not the one before it, if both appear meanwhile
+                    unlisted.append(((unit, earlier), path))
+                else:
                     self._on_fault(path, f"{path} is missing, yet a later record of unit {unit} is there")
             expected[unit] = sequence + 1
-        return sorted(found)
+        return sorted(found + unlisted)
 
     def _add_record(self, unit: int, sequence: int, path: Path) -> None:
         content = self._files.sealed(path)
         if content is None:
             return
-        record = Record.from_json(content)
+        try:
+            record = Record.from_json(content)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            self._on_fault(path, f"{path} is no commit record of format {FORMAT}: {error!r}")
+            return
         if problem := self._contradiction(record, unit, sequence, path):
             self._on_fault(*problem)
             return
@@ -208,6 +228,8 @@ class Ledger:
             if file.array not in self.arrays:
                 missing = self.layout.array_declaration(file.array)
                 return missing, f"{missing} is missing or damaged, yet {path} commits rows of {file.array}"
+        if fault := misplaced(record, self.arrays, self.unit_arrays(unit)):
+            return path, f"{path} is no record that a writer makes: {fault}"
         if self._plan_damaged:
             return None
         if unit not in self.planned:

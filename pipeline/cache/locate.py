@@ -52,7 +52,6 @@ def resolve_cache(option: Path | None) -> Path:
 
 def is_cache(path: Path) -> bool:
     """Whether a folder is a cache, sound or damaged."""
-    """Whether a folder is a cache (perhaps a damaged one)."""
     return Layout(path).ledger.is_dir() and (Layout(path).cache_document.exists() or Layout(path).records.is_dir())
 
 

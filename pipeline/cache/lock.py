@@ -19,13 +19,15 @@ from avpipe.pipeline.cache import durable
 from avpipe.pipeline.cache.layout import Layout
 
 LOCK_NAME = "lock"
+_TAKING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+"""A lock is never made or taken through a link: it would be somebody else's file."""
 
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
     """Holds the lock file at `path` alone while the block runs; waits for whoever holds it."""
     with durable.writing(path):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = os.open(path, _TAKING, 0o666)
     try:
         with durable.writing(path):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -54,20 +56,37 @@ def try_lock(path: Path) -> int | None:
 
     Returns:
         A descriptor that holds the lock until it is closed; None where somebody holds it, or where the folder is gone.
+
+    Raises:
+        EnvironmentLacking: no permission, or a file system without locks.
     """
+    with durable.writing(path):
+        return _take(path)
+
+
+def try_lock_of_another(path: Path) -> int | None:
+    """As `try_lock`, for the lock of another writer: one that cannot be taken, for whatever reason, is not ours."""
     try:
-        with durable.writing(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        return _take(path)
+    except OSError:
+        return None
+
+
+def _take(path: Path) -> int | None:
+    try:
+        descriptor = os.open(path, _TAKING, 0o666)
     except FileNotFoundError:
         return None
+    taken = False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), path.stat()):  # else it was deleted between opening and locking
-            return descriptor
-    except OSError:
+        taken = os.path.samestat(os.fstat(descriptor), path.stat())  # else deleted between opening and locking
+    except (BlockingIOError, FileNotFoundError):
         pass
-    os.close(descriptor)
-    return None
+    finally:
+        if not taken:
+            os.close(descriptor)
+    return descriptor if taken else None
 
 
 class WriterFolder:

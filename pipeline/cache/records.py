@@ -100,6 +100,7 @@ class CommittedFile:
         path: where it belongs, below the cache.
         bytes: its size.
         xxh3_128: hash of the whole file, hexadecimal.
+        stamp: the stamp that the file carries before its index, hexadecimal.
     """
 
     array: str
@@ -107,6 +108,7 @@ class CommittedFile:
     path: str
     bytes: int
     xxh3_128: str
+    stamp: str
 
     def as_json(self) -> dict[str, Any]:
         """Members in the record."""
@@ -181,24 +183,32 @@ class Record:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Record:
-        """From the members of the record's document."""
+        """From the members of the record's document; `KeyError`, `TypeError`, ... where they are not a record's."""
         known: Sequence[Mapping[str, str]] = content["provenance"]
         return cls(
             unit=content["unit"],
             sequence=content["sequence"],
-            writer=content["writer"],
+            writer=str(content["writer"]),
             began=content["began"],
             committed=content["committed"],
             work_seconds=content["work_seconds"],
             clips=tuple(_clip(c, known) for c in content["clips"]),
             quarantined=tuple(_quarantined(q, known, content["unit"]) for q in content["quarantined"]),
-            files=tuple(CommittedFile(**f) for f in content["files"]),
+            files=tuple(_file(f) for f in content["files"]),
         )
 
 
 def _clip(content: Mapping[str, Any], known: Sequence[Mapping[str, str]]) -> CommittedClip:
     members = {**content, "provenance": known[content["provenance"]], "content": int(content["content"], 16)}
     return CommittedClip(**members)
+
+
+def _file(content: Mapping[str, Any]) -> CommittedFile:
+    file = CommittedFile(**content)
+    texts = (file.array, file.temporary, file.path, file.xxh3_128, file.stamp)
+    if not isinstance(file.bytes, int) or not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"a file with members of other types: {dict(content)}")
+    return file
 
 
 def _quarantined(content: Mapping[str, Any], known: Sequence[Mapping[str, str]], unit: int) -> Quarantined:

@@ -1,21 +1,23 @@
 """Finishing what dead writers left: committed temporaries are published, the others deleted.
 
 Recovery looks only into the folder of temporaries. It never touches a file in its final place, and never a temporary of
-a writer that lives, unless a commit record names it; then it only does what that writer is about to do.
+a writer that lives, unless a commit record names it; then it only does what that writer is about to do. It follows no
+symbolic link, and leaves alone what this user may not touch: somebody else will recover it.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avpipe.pipeline.cache import durable
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.cache.lock import LOCK_NAME, try_lock
+from avpipe.pipeline.cache.lock import LOCK_NAME, try_lock_of_another
 from avpipe.pipeline.cache.records import CommittedFile
+from avpipe.pipeline.errors import EnvironmentLacking
 
 
 def publish_files(layout: Layout, files: Iterable[CommittedFile]) -> None:
@@ -36,48 +38,93 @@ def publish_files(layout: Layout, files: Iterable[CommittedFile]) -> None:
         durable.sync_folder(folder)
 
 
+def require_temporaries(sizes: Mapping[Path, int]) -> None:
+    """Makes sure that the temporaries of a record that is about to be put are there, whole.
+
+    Args:
+        sizes: the record's temporary and those that it names, with their sizes in bytes.
+
+    Raises:
+        EnvironmentLacking: one is gone, or has another size.
+    """
+    for path, size in sizes.items():
+        try:
+            found = path.lstat().st_size
+        except FileNotFoundError:
+            found = None
+        if found != size:
+            what = "is gone" if found is None else f"has {found} bytes instead of {size}"
+            raise EnvironmentLacking(
+                f"{path} {what} before it could be committed: a cleaner of temporary files, or another host that took "
+                "this process for dead because file locks do not reach it, has been there. Nothing of this unit was "
+                "committed; keep cleaners out of the cache, share it between hosts only where flock works across "
+                "them, and run the same command again"
+            )
+
+
 def recover(ledger: Ledger) -> None:
     """Publishes the temporaries that records name and deletes the others of dead writers.
 
     Args:
         ledger: the ledger, read before; it is refreshed for every dead writer.
     """
-    layout = ledger.layout
-    for folder in _writer_folders(layout):
+    for folder in _writer_folders(ledger.layout):
+        with _leaving_what_is_not_ours():
+            _recover_writer(ledger, folder)
+
+
+def _recover_writer(ledger: Ledger, folder: Path) -> None:
+    _publish_committed(ledger, folder)
+    descriptor = try_lock_of_another(folder / LOCK_NAME)
+    if descriptor is None:
+        return
+    try:
+        # Only now is it certain that this writer commits nothing more: look at its records once again.
+        ledger.refresh()
         _publish_committed(ledger, folder)
-        descriptor = try_lock(folder / LOCK_NAME)
-        if descriptor is None:
-            continue
-        try:
-            # Only now is it certain that this writer commits nothing more: look at its records once again.
-            ledger.refresh()
-            _publish_committed(ledger, folder)
-            _delete(folder)
-        finally:
-            os.close(descriptor)
+        _delete(folder)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _leaving_what_is_not_ours() -> Iterator[None]:
+    try:
+        yield
+    except PermissionError:
+        pass
+    except EnvironmentLacking as error:
+        if not isinstance(error.__cause__, PermissionError):
+            raise
 
 
 def _writer_folders(layout: Layout) -> list[Path]:
-    try:
-        return sorted(path for path in layout.temporaries.iterdir() if path.is_dir())
-    except FileNotFoundError:
+    if layout.ledger.is_symlink() or layout.temporaries.is_symlink():
         return []
+    try:
+        return sorted(path for path in layout.temporaries.iterdir() if path.is_dir() and not path.is_symlink())
+    except (FileNotFoundError, PermissionError):
+        return []
+
+
+def _plain_files(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
 
 
 def _publish_committed(ledger: Ledger, folder: Path) -> None:
     try:
-        present = {f"{folder.name}/{path.name}" for path in folder.iterdir()}
+        present = {f"{folder.name}/{path.name}" for path in _plain_files(folder) if path.name != LOCK_NAME}
     except FileNotFoundError:
         return
-    if any(not name.endswith(f"/{LOCK_NAME}") for name in present):
+    if present:
         records = (record for unit in ledger.records.values() for record in unit if record.writer == folder.name)
         publish_files(ledger.layout, [file for record in records for file in record.files if file.temporary in present])
 
 
 def _delete(folder: Path) -> None:
-    for path in folder.iterdir():
+    for path in _plain_files(folder):
         if path.name != LOCK_NAME:
             durable.remove(path)
-    durable.remove(folder / LOCK_NAME)  # last, so that a folder without a lock is an empty one
+    durable.remove(folder / LOCK_NAME)  # last, so that a folder without a lock holds nothing that is to be deleted
     with suppress(OSError):
         folder.rmdir()

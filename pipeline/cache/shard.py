@@ -1,8 +1,12 @@
 """Shard files: a Zarr v3 sharded chunk written row by row, and its index.
 
 A shard is the rows of one unit in one array: chunks (raw little-endian bytes, CRC32C behind each) in any order, then
-the index (offset and size of every row's chunk, two little-endian uint64 each, all ones where there is none), then the
-index's CRC32C.
+the stamp, then the index (offset and size of every row's chunk, two little-endian uint64 each, all ones where there is
+none), then the index's CRC32C.
+
+The stamp is a hash of all the rest, of the array's name and of the unit, and the commit record holds it too. It lies
+where the index is read anyway, so whoever opens a shard knows at no cost whether it is the file that was committed:
+two shards of one array may have the same size, the same index and sound rows, and yet be each other's.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from avpipe.pipeline.cache import durable
 from avpipe.pipeline.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES, ArraySpec
 
 MISSING = 2**64 - 1
+STAMP_BYTES = 16
 _BUFFER_BYTES = 1 << 20
 
 
@@ -29,28 +34,31 @@ def checksum(data: Any) -> bytes:
     return value.to_bytes(CRC_BYTES, "little")
 
 
-def index_bytes(unit_rows: int) -> int:
-    """Size of a shard's index with its checksum."""
-    return unit_rows * INDEX_ENTRY_BYTES + CRC_BYTES
+def tail_bytes(unit_rows: int) -> int:
+    """Size of a shard's stamp and index with its checksum, the end of the file."""
+    return STAMP_BYTES + unit_rows * INDEX_ENTRY_BYTES + CRC_BYTES
 
 
-def parse_index(data: bytes, *, row_bytes: int, file_bytes: int) -> np.ndarray:
+def parse_tail(data: bytes, *, row_bytes: int, file_bytes: int, stamp: str) -> np.ndarray:
     """Offsets of the rows' chunks.
 
     Args:
-        data: the last `index_bytes(...)` bytes of the shard.
+        data: the last `tail_bytes(...)` bytes of the shard.
         row_bytes: bytes of one row without its checksum.
         file_bytes: size of the shard file.
+        stamp: the stamp that was committed, hexadecimal.
 
     Returns:
         int64 of shape (rows of a unit), -1 where the unit has no such row.
 
     Raises:
-        ValueError: says what is wrong with the index.
+        ValueError: says what is wrong with the stamp or the index.
     """
-    body, tail = data[:-CRC_BYTES], data[-CRC_BYTES:]
+    found, body, tail = data[:STAMP_BYTES], data[STAMP_BYTES:-CRC_BYTES], data[-CRC_BYTES:]
     if checksum(body) != tail:
         raise ValueError("the checksum of its index does not match")
+    if found.hex() != stamp:
+        raise ValueError("its stamp is not the one that was committed: it is another shard's file, or was changed")
     entries = np.frombuffer(body, dtype="<u8").reshape(-1, 2)
     present = entries[:, 0] != MISSING
     stored = entries[present]
@@ -66,11 +74,12 @@ class ShardWriter:
     Args:
         path: the temporary; must not exist.
         array: the array.
+        unit: number of the unit.
         unit_rows: rows of a unit.
     """
 
-    def __init__(self, path: Path, array: ArraySpec, unit_rows: int) -> None:
-        self.path, self.array = path, array
+    def __init__(self, path: Path, array: ArraySpec, unit: int, unit_rows: int) -> None:
+        self.path, self.array, self._unit = path, array, unit
         self._index = np.full((unit_rows, 2), MISSING, dtype="<u8")
         self._position = 0
         self._hash = xxhash.xxh3_128()
@@ -98,20 +107,23 @@ class ShardWriter:
         for row in rows:
             self._index[row] = MISSING
 
-    def finish(self) -> tuple[int, str]:
-        """Writes the index, syncs and closes.
+    def finish(self) -> tuple[int, str, str]:
+        """Writes the stamp and the index, syncs and closes.
 
         Returns:
-            The file's size in bytes and its xxh3_128, hexadecimal.
+            The file's size in bytes, its xxh3_128 and its stamp, both hexadecimal.
         """
         index = self._index.tobytes()
+        index += checksum(index)
+        stamp = self._hash.copy()
+        stamp.update(index + self.array.name.encode() + b"\0" + self._unit.to_bytes(8, "little"))
+        self._append(stamp.digest())
         self._append(index)
-        self._append(checksum(index))
         with durable.writing(self.path):
             self._stream.flush()
         durable.sync_file(self._stream.fileno(), self.path)
         self._stream.close()
-        return self._position, self._hash.hexdigest()
+        return self._position, self._hash.hexdigest(), stamp.hexdigest()
 
     def discard(self) -> None:
         """Closes and deletes the temporary."""

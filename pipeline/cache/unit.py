@@ -24,7 +24,7 @@ from avpipe.pipeline.cache.records import (
     Record,
     UnitWork,
 )
-from avpipe.pipeline.cache.recover import publish_files
+from avpipe.pipeline.cache.recover import publish_files, require_temporaries
 from avpipe.pipeline.cache.shard import ShardWriter
 from avpipe.pipeline.cache.values import mask_text, stored_bytes
 from avpipe.pipeline.errors import UsageError, unknown_name
@@ -55,9 +55,13 @@ class UnitWriter:
         self._shards: dict[str, ShardWriter] = {}
         self._files: list[CommittedFile] = []
         self._mine_to_delete = True
-        for array in work.arrays:
-            path = folder.fresh(f"{work.unit}-{array.modality}.{array.tap}")
-            self._shards[array.name] = ShardWriter(path, array, ledger.unit_rows)
+        try:
+            for array in work.arrays:
+                path = folder.fresh(f"{work.unit}-{array.modality}.{array.tap}")
+                self._shards[array.name] = ShardWriter(path, array, work.unit, ledger.unit_rows)
+        except BaseException:  # nobody gets this object, so nobody else can tidy up
+            self.discard()
+            raise
 
     def write(self, array: str, row: int, value: np.ndarray) -> None:
         """Appends one row.
@@ -168,10 +172,10 @@ class UnitWriter:
             self.discard()
             return
         for name, shard in self._shards.items():
-            size, digest = shard.finish()
+            size, digest, stamp = shard.finish()
             temporary = str(shard.path.relative_to(self._layout.temporaries))
             final = shard.array.shard_key(self.work.unit)
-            self._files.append(CommittedFile(name, temporary, final, size, digest))
+            self._files.append(CommittedFile(name, temporary, final, size, digest, stamp))
         durable.sync_folder(self._folder.path)
 
     def put_record(self, work_seconds: Mapping[str, float]) -> bool:
@@ -179,6 +183,9 @@ class UnitWriter:
 
         Returns:
             False where other writers have committed all of it, or other clips.
+
+        Raises:
+            EnvironmentLacking: a temporary is gone or was cut; nothing is committed then.
         """
         while True:
             earlier = self._ledger.refresh_unit(self.work.unit)
@@ -189,7 +196,14 @@ class UnitWriter:
                 return False
             record = self._record(earlier, kept, work_seconds)
             temporary = self._folder.fresh("record.json")
-            durable.write_file(temporary, seal(record.as_json()))
+            sealed = seal(record.as_json())
+            sizes = {self._layout.temporary(file.temporary): file.bytes for file in kept}
+            try:
+                durable.write_file(temporary, sealed)
+                require_temporaries({**sizes, temporary: len(sealed)})  # the last moment: what is named must be there
+            except BaseException:
+                durable.remove(temporary)
+                raise
             # An error while linking leaves it open whether the record exists: then recovery decides.
             self._mine_to_delete = False
             if durable.link_and_remove(temporary, self._layout.record(record.unit, record.sequence)):

@@ -1,4 +1,4 @@
-"""Verification: every byte of a cache against what the ledger says. Reads only; mends nothing."""
+"""Verification: every byte of a cache against what the ledger says. Reads only; mends nothing; follows no link."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.cache import content, documents
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.links import find_links, leads_through
 from avpipe.pipeline.cache.lock import shared
 from avpipe.pipeline.cache.records import CommittedFile, Record
 from avpipe.pipeline.cache.shardcheck import ShardFault, inspect_shard
@@ -84,34 +85,53 @@ class _Verification:
         self.layout = layout
         self.faults: list[Fault] = []
         self.files = self.rows = self.bytes = 0
+        self.links = find_links(layout.root)
 
     def run(self) -> VerifyReport:
+        for link in sorted(self.links):
+            self._document_fault(link, f"{link} is a symbolic link, which no writer makes: it was not followed")
+        if any(leads_through(link, frozenset([self.layout.ledger])) for link in self.links):
+            return self._report(0)  # a ledger with links in it says nothing about what lies elsewhere
         ledger = Ledger(self.layout, on_fault=self._document_fault)
         records = [record for unit in sorted(ledger.records) for record in ledger.records[unit]]
         if ledger.info:  # without it nothing is known about the arrays
-            sound = not self.faults
+            sound = len(self.faults) == len(self.links)
             self._check_zarr_documents()
             if sound:  # else files may seem strange only because a record could not be read
                 self._check_strays()
             self._check_records(ledger, records)
-        counts = {"records": len(records), "files": self.files, "rows": self.rows, "bytes": self.bytes}
+        return self._report(len(records))
+
+    def _report(self, records: int) -> VerifyReport:
+        counts = {"records": records, "files": self.files, "rows": self.rows, "bytes": self.bytes}
         return VerifyReport(path=str(self.layout.root), faults=tuple(self.faults), **counts)
 
     def _document_fault(self, path: Path, message: str) -> None:
         self.faults.append(Fault(str(path), message))
 
     def _check_zarr_documents(self) -> None:
-        wrong = _wrong_documents(self.layout)
+        wrong = self._wrong_documents()
         if wrong:  # a planner may be adding rows or arrays just now: look again when it is done
             with shared(self.layout.planner_lock):
-                wrong = _wrong_documents(self.layout)
+                wrong = self._wrong_documents()
         for node in sorted(wrong):
             path = self.layout.zarr_document(node)
             what = "differs from what the ledger says" if path.exists() else "is missing"
             self._document_fault(path, f"{path} {what}; the next `avpipe extract` on this cache writes it anew")
 
+    def _wrong_documents(self) -> set[str]:
+        ledger = Ledger(self.layout, on_fault=lambda path, message: None)
+        rows = ledger.units * ledger.unit_rows
+        expected = documents.expected(ledger.arrays.values(), rows=rows, unit_rows=ledger.unit_rows)
+        paths = {node: self.layout.zarr_document(node) for node in expected}
+        return {
+            node
+            for node, path in paths.items()
+            if not leads_through(path, self.links) and _content(path) != expected[node]
+        }
+
     def _check_strays(self) -> None:
-        found = set(_array_files(self.layout))
+        found = set(self._array_files())
         # Read after listing, so that it knows whatever was there by then.
         ledger = Ledger(self.layout, on_fault=lambda path, message: None)
         known = {file.path for records in ledger.records.values() for record in records for file in record.files}
@@ -119,6 +139,12 @@ class _Verification:
         for name in sorted(found - known):
             path = self.layout.root / name
             self._document_fault(path, f"{path} belongs to nothing in the ledger: a document of the ledger is lost")
+
+    def _array_files(self) -> Iterator[str]:
+        """Everything in the arrays' folders, relative to the cache; links have been reported."""
+        for path in self.layout.root.glob("*/*/*"):
+            if self.layout.ledger not in path.parents and not leads_through(path, self.links):
+                yield path.relative_to(self.layout.root).as_posix()
 
     def _check_records(self, ledger: Ledger, records: list[Record]) -> None:
         total = sum(file.bytes for record in records for file in record.files)
@@ -133,6 +159,8 @@ class _Verification:
                     self._check_sums(record, sums)
 
     def _check_file(self, ledger: Ledger, record: Record, file: CommittedFile, sums: dict[str, int]) -> bool:
+        if leads_through(self.layout.root / file.path, self.links):
+            return True
         array = ledger.arrays[file.array]
         base = record.unit * ledger.unit_rows
         owners = {clip.start - base + s: (clip.id, s) for clip in record.clips for s in range(clip.segments)}
@@ -160,22 +188,8 @@ class _Verification:
                 self.faults.append(Fault(str(path), message, unit=record.unit, clip=clip.id))
 
 
-def _wrong_documents(layout: Layout) -> set[str]:
-    ledger = Ledger(layout, on_fault=lambda path, message: None)
-    rows = ledger.units * ledger.unit_rows
-    expected = documents.expected(ledger.arrays.values(), rows=rows, unit_rows=ledger.unit_rows)
-    return {node for node, document in expected.items() if _content(layout.zarr_document(node)) != document}
-
-
 def _content(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
     except OSError:
         return None
-
-
-def _array_files(layout: Layout) -> Iterator[str]:
-    """Everything in the arrays' folders, relative to the cache."""
-    for path in layout.root.glob("*/*/*"):
-        if layout.ledger not in path.parents:
-            yield path.relative_to(layout.root).as_posix()
