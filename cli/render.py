@@ -147,6 +147,7 @@ class _Bars:
 def _make_bars() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.table import Column
     from rich.text import Text
 
     class Rate(ProgressColumn):
@@ -156,12 +157,15 @@ def _make_bars() -> Progress:
 
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(bar_width=16),
         TextColumn("{task.completed:g}/{task.total:g} {task.fields[unit]}", markup=False),
         Rate(),
         TextColumn("ETA"),
         TimeRemainingColumn(),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[note]}", markup=False),
+        TextColumn(
+            "{task.fields[note]}", markup=False, table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        ),
         console=Console(stderr=True),
+        expand=True,
     )
