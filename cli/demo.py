@@ -30,6 +30,7 @@ def demo_command(
         [_row(entry) for entry in result["rows"]],
     )
     render.line("trivial: the best answer that ignores its input (majority class, constant mask), from training labels")
+    render.line("one seed each: another seed moves a number by several points, so close rows say nothing")
     render.line(
         "backbones with random weights, synthetic data: this shows that the path works, not what methods are worth"
     )

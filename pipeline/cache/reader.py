@@ -217,7 +217,7 @@ class Cache:
 
     def _damaged(self, array: ArraySpec, unit: int, what: str, path: Path, row: int | None) -> CorruptionFound:
         clip = self._clip_at(unit, unit * self.unit_rows + row) if row is not None else None
-        clips = [clip] if clip else [c.id for c, _ in self._ledger.living(unit)]
+        clips = [clip] if clip else list(dict.fromkeys(c.id for c, _ in self._ledger.living(unit)))
         named = (
             f"clip {clips[0]!r}"
             if len(clips) == 1

@@ -55,7 +55,9 @@ def video_frames(
     """
     if facts.video is None:
         raise InputRejected(
-            f"{facts.path}: no video track", stage="frames", hint="give frame images, or use audio only"
+            f"{facts.path}: no video track",
+            stage="frames",
+            hint="give frame images for the clip, or leave it out of the annotations",
         )
     times = [timeline.frame_time(segment) + facts.origin_seconds for segment in range(segments)]
     complaints: list[str] = []

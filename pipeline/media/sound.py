@@ -46,7 +46,7 @@ def track_sound(facts: MediaFacts, timeline: Timeline, segments: int) -> Sound:
         raise InputRejected(
             f"{facts.path}: no audio track",
             stage="audio",
-            hint="give an audio file, or extract visual only",
+            hint="give an audio file for the clip, or leave it out of the annotations",
         )
     return _first_believed(("pyav",), facts.path, facts, timeline, segments)
 
