@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,10 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise CorruptionFound(f"{path} does not fit the model of its run: {error}") from error
+        why = textwrap.shorten(" ".join(str(error).splitlines()[1:]), 160)
+        raise CorruptionFound(
+            f"{path} does not fit the model of its run ({why}): restore the file, or train again"
+        ) from error
     if optimizer is not None:
         _restore_optimizer(optimizer, model, tensors)
     return facts

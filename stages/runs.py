@@ -92,7 +92,9 @@ class RunConfig:
         if not path.is_file():
             raise UsageError(f"{run} is no run folder: {path} is missing; `avpipe train` makes one and names it")
         try:
-            content: Mapping[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            if not isinstance(content, Mapping):
+                raise ValueError("it holds no settings")
             return cls(
                 str(content["dataset"]),
                 str(content["root"]),
@@ -102,7 +104,8 @@ class RunConfig:
                 ModelSpec.from_dict(content["model"]),
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
-            raise UsageError(f"{path} cannot be read ({error}): train again, or restore the file") from error
+            why = " ".join(str(error).split())
+            raise UsageError(f"{path} cannot be read ({why}): restore the file, or train again") from error
 
 
 def refuse_taken(wanted: Path) -> None:
