@@ -8,8 +8,6 @@ import typer
 
 from avpipe.cli import render
 
-EXIT_ENVIRONMENT = 6
-
 
 def doctor_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -17,6 +15,7 @@ def doctor_command(
     """Show decoders, GPU, disk and versions; exits 6 where something essential is lacking."""
     from avpipe.pipeline.cache.locate import default_root
     from avpipe.pipeline.doctor import examine
+    from avpipe.pipeline.errors import EnvironmentLacking
 
     facts = examine(default_root())
     if as_json:
@@ -38,4 +37,4 @@ def doctor_command(
         rows += [("LACKING", text) for text in facts["lacking"]]
         render.table(["what", "found"], rows)
     if facts["lacking"]:
-        raise typer.Exit(EXIT_ENVIRONMENT)
+        raise typer.Exit(EnvironmentLacking.exit_code)

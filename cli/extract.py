@@ -9,13 +9,13 @@ import typer
 
 from avpipe.cli import render
 from avpipe.pipeline import progress
+from avpipe.pipeline.errors import InputRejected
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
     from avpipe.stages.extract import ExtractSummary
     from avpipe.stages.job import ExtractJob
 
-EXIT_QUARANTINED = 3
 EXIT_INTERRUPTED = 130
 WEIGHTS_HELP = "`pretrained` (timm's hub), `random:SEED`, or a file."
 
@@ -117,7 +117,7 @@ def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -
         progress.say("interrupted; what was committed is kept: run the same command again to go on")
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.quarantined:
-        raise typer.Exit(EXIT_QUARANTINED)
+        raise typer.Exit(InputRejected.exit_code)
 
 
 def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:

@@ -22,9 +22,7 @@ from avpipe.cli.evaluate import evaluate_command
 from avpipe.cli.extract import extract_command
 from avpipe.cli.status import status
 from avpipe.cli.train import train_command
-from avpipe.pipeline.errors import AvpipeError
-
-EXIT_ENVIRONMENT = 6
+from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking
 
 app = typer.Typer(
     name="avpipe",
@@ -73,7 +71,7 @@ def run() -> None:
             raise
         place = f": {error.filename}" if error.filename else ""
         hint = "nothing committed was lost; mend that, or name another folder, and run the same command again"
-        _fail(f"{os.strerror(error.errno)}{place}; {hint}", EXIT_ENVIRONMENT)
+        _fail(f"{os.strerror(error.errno)}{place}; {hint}", EnvironmentLacking.exit_code)
 
 
 def _fail(message: str, code: int) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -52,19 +52,12 @@ class DaskExecutor:
             yield result
 
 
-def ignore_interrupts() -> None:
-    """Run on every worker: Ctrl-C reaches the whole process group, but only the client decides what it means."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
 def dask_setup(worker: Any) -> None:
-    """Called by Dask in each worker process, since this module is its preload; also in workers that are restarted."""
-    ignore_interrupts()
+    """Called by Dask in each worker process, since this module is its preload; also in workers that are restarted.
 
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    Ctrl-C reaches the whole process group, but only the client decides what it means.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
@@ -87,9 +80,7 @@ def dask_executor(
     threads = str(max(1, cores() // max(1, workers)))
     settings = {
         "distributed.worker.daemon": False,  # daemonic workers may not have children, and decoders are children
-        "distributed.nanny.pre-spawn-environ": dict.fromkeys(
-            ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
-        ),
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, threads),
         "distributed.worker.preload": ["avpipe.pipeline.cluster"],
         "distributed.admin.tick.limit": "1h",  # a busy backbone holds the GIL for long, and that is fine
     }
