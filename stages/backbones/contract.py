@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
+from avpipe.stages.backbones import demo_weights
 
 MODALITIES = ("visual", "audio")
 
@@ -27,7 +28,8 @@ class BackboneChoice:
     Attributes:
         modality: `visual` or `audio`.
         model: model name, for timm with or without the tag of its weights (`vit_base_patch16_224.dino`).
-        weights: `pretrained` (timm's hub), `random:SEED`, or the path of a weights file.
+        weights: `pretrained` (timm's hub), `random:SEED`, `demo` (the tiny ones that ship with avpipe), or the path of
+            a weights file.
         image_size: side of the square input in pixels; None takes the model's own. Visual only.
     """
 
@@ -60,12 +62,14 @@ class BackboneChoice:
     def request(self) -> dict[str, Any]:
         """The choice and, for a file, its size and time: equal requests mean equal weights, without reading them."""
         found: dict[str, Any] = asdict(self)
+        if self.weights == demo_weights.KEYWORD:
+            return found | {"sha256": demo_weights.record(self.model, self.modality)["sha256"]}
         if self.weights != "pretrained" and self.seed is None:
             path = Path(self.weights)
             if not path.is_file():
                 raise UsageError(
                     f"weights file {self.weights!r} for {self.model} does not exist: give a file, "
-                    "`pretrained`, or `random:SEED`"
+                    "`pretrained`, `demo`, or `random:SEED`"
                 )
             found |= {"weights": str(path.resolve()), "bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
         return found

@@ -18,6 +18,7 @@ from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_
 from torch import Tensor, nn
 
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError
+from avpipe.stages.backbones import demo_weights
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
 from avpipe.stages.backbones.logmel import LogMel
 
@@ -35,7 +36,7 @@ class TimmVit:
         for tap in taps:
             model.get_submodule(tap).register_forward_hook(partial(self._keep, tap))
         self._model = model.eval().requires_grad_(False).to(self._device)
-        self._front = _front_end(facts).to(self._device)
+        self._front = make_front_end(facts).to(self._device)
 
     @property
     def weights_sha256(self) -> str:
@@ -88,7 +89,8 @@ class _Normalise(nn.Module):
         return (frames.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
-def _front_end(facts: BackboneFacts) -> nn.Module:
+def make_front_end(facts: BackboneFacts) -> nn.Module:
+    """From what is stored (uint8 frames, int16 samples) to the model's input."""
     if facts.modality == "visual":
         return _Normalise(facts.preprocess["mean"], facts.preprocess["std"])
     return LogMel(facts.preprocess["front_end"], facts.input_size)
@@ -117,6 +119,8 @@ def _build(choice: BackboneChoice, facts: BackboneFacts) -> VisionTransformer:
     assert isinstance(model, VisionTransformer)
     if choice.seed is not None:
         redraw(model, choice.seed)
+    elif choice.weights == demo_weights.KEYWORD:
+        _load_file(model, demo_weights.file(choice.modality), choice.model)
     elif not pretrained:
         _load_file(model, Path(choice.weights), choice.model)
     return model

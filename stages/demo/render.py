@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from avpipe.stages.demo.brush import Brush, Field
-from avpipe.stages.demo.kinds import KINDS
-from avpipe.stages.demo.scenes import Actor, Interval, Scene, Sound, covers
+from avpipe.stages.demo.kinds import KINDS, Kind
+from avpipe.stages.demo.scenes import Actor, Body, Interval, Scene, Sound, covers
 from avpipe.stages.demo.sounds import Wave
 
 _GRAINS = 8
@@ -20,16 +21,16 @@ _LOUDNESS, _PEAK = 0.12, 0.7
 
 
 class Camera:
-    """Takes pictures of a scene."""
+    """Takes pictures of a scene whose actors are of the given kinds."""
 
-    def __init__(self, scene: Scene) -> None:
+    def __init__(self, scene: Scene, kinds: Mapping[str, Kind] = KINDS) -> None:
         """Prepares what is the same in every picture."""
-        self._scene = scene
+        self._scene, self._kinds = scene, kinds
         rng = np.random.default_rng([scene.seed, 1])
         self._backdrop = _backdrop(rng, scene.height, scene.width)
         noise = rng.standard_normal((_GRAINS, 1, scene.height, scene.width), dtype=np.float32)
         self._grain = scene.grain * noise
-        self._tints = [_tint(actor) for actor in scene.actors]
+        self._tints = [_tint(actor, kinds[actor.kind]) for actor in scene.actors]
 
     def picture(self, time: float) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """The picture at `time` (seconds).
@@ -43,7 +44,7 @@ class Camera:
         owners = np.zeros((scene.height, scene.width), np.uint8)
         for index, actor in enumerate(scene.actors):
             if covers(actor.visible, time):
-                _draw(canvas, owners, actor, self._tints[index], index + 1, time)
+                _draw(canvas, owners, actor.body, self._kinds[actor.kind], self._tints[index], index + 1, time)
         canvas += self._grain[int(time * 997) % _GRAINS]
         np.clip(canvas, 0, 1, out=canvas)
         canvas *= 255
@@ -51,9 +52,10 @@ class Camera:
         return np.ascontiguousarray(canvas.astype(np.uint8).transpose(1, 2, 0)), owners
 
 
-def _draw(canvas: Field, owners: NDArray[np.uint8], actor: Actor, tint: Field, owner: int, time: float) -> None:
+def _draw(
+    canvas: Field, owners: NDArray[np.uint8], body: Body, kind: Kind, tint: Field, owner: int, time: float
+) -> None:
     """Paints one actor; `owners` gets its number where it covers more than half of a pixel."""
-    body, kind = actor.body, KINDS[actor.kind]
     height, width = owners.shape
     x, y = (height * place for place in body.position(time))
     radius = height * body.radius
@@ -71,9 +73,9 @@ def _draw(canvas: Field, owners: NDArray[np.uint8], actor: Actor, tint: Field, o
     owners[rows, columns][brush.coverage > 0.5] = owner
 
 
-def _tint(actor: Actor) -> Field:
+def _tint(actor: Actor, kind: Kind) -> Field:
     body = actor.body
-    hue = (KINDS[actor.kind].hue + body.hue_shift) % 1
+    hue = (kind.hue + body.hue_shift) % 1
     return np.array(colorsys.hsv_to_rgb(hue, body.saturation, body.value), np.float32)[:, None, None]
 
 
@@ -90,12 +92,13 @@ def _backdrop(rng: np.random.Generator, height: int, width: int) -> Field:
     return np.clip(picture, 0.05, 0.9).astype(np.float32)
 
 
-def soundtrack(scene: Scene, sample_rate: int) -> Wave:
+def soundtrack(scene: Scene, sample_rate: int, kinds: Mapping[str, Kind] = KINDS) -> Wave:
     """The sound of a scene.
 
     Args:
         scene: the scene.
         sample_rate: samples a second.
+        kinds: the kinds of its actors.
 
     Returns:
         float32 [samples], peak at most 0.95.
@@ -105,12 +108,12 @@ def soundtrack(scene: Scene, sample_rate: int) -> Wave:
     mix = scene.hiss * hiss
     for actor in scene.actors:
         if actor.sounding:
-            mix += _gate(time, actor.sounding) * _speak(actor.kind, actor.sound, time)
+            mix += _gate(time, actor.sounding) * _speak(kinds[actor.kind], actor.sound, time)
     return mix * min(1, 0.95 / max(float(np.abs(mix).max()), 1e-6))
 
 
-def _speak(kind: str, sound: Sound, time: Wave) -> Wave:
-    wave = KINDS[kind].voice(time, sound.pitch, sound.pace, np.random.default_rng(sound.seed))
+def _speak(kind: Kind, sound: Sound, time: Wave) -> Wave:
+    wave = kind.voice(time, sound.pitch, sound.pace, np.random.default_rng(sound.seed))
     loudness, peak = float(np.sqrt(np.mean(wave**2))), float(np.abs(wave).max())
     return wave * np.float32(sound.level * min(_LOUDNESS / loudness, _PEAK / peak))
 

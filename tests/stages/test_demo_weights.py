@@ -1,0 +1,76 @@
+"""The weights that ship with avpipe: what they are, that they load, and that the script that makes them runs."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.timeline import Timeline
+from avpipe.stages.backbones import BackboneChoice, demo_weights, facts_of, load
+from avpipe.stages.backbones.timm_vit import hash_tensors
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_backbones" / "pretrain.py"
+MODALITIES = ("visual", "audio")
+
+
+def choice_of(modality: str, weights: str = "demo") -> BackboneChoice:
+    return BackboneChoice(modality, "test_vit", weights, 160 if modality == "visual" else None)
+
+
+def test_both_files_together_take_at_most_4_mb() -> None:
+    assert sum(demo_weights.file(modality).stat().st_size for modality in MODALITIES) <= 4_000_000
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_record_names_the_tensors_and_how_they_were_made(modality: str) -> None:
+    record = demo_weights.record("test_vit", modality)
+    assert record["sha256"] == hash_tensors(load_file(demo_weights.file(modality)))
+    assert {"seed", "inputs", "epochs", "epochs_log", "kinds_seed"} <= set(record)
+    first, last = record["epochs_log"][0], record["epochs_log"][-1]
+    assert last["epoch"] == record["epochs"]
+    assert last["loss"] < 0.7 * first["loss"]
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_they_load_and_differ_from_random_ones(modality: str) -> None:
+    shape = (2, 160, 160, 3) if modality == "visual" else (2, 16_000)
+    rng = np.random.default_rng(0)
+    batch = rng.integers(0, 255, shape).astype(np.uint8 if modality == "visual" else np.int16)
+    found = {}
+    for weights in ("demo", "random:0"):
+        choice = choice_of(modality, weights)
+        facts = facts_of(choice, Timeline())
+        backbone = load(choice, facts, ("blocks.2", "blocks.5"), "cpu")
+        found[weights] = backbone.features(batch)["blocks.5"]
+        if weights == "demo":
+            assert backbone.weights_sha256 == demo_weights.record("test_vit", modality)["sha256"]
+    assert np.isfinite(found["demo"]).all()
+    assert not np.allclose(found["demo"], found["random:0"], atol=0.1)
+
+
+def test_request_holds_the_tensors_hash_and_no_path() -> None:
+    request = choice_of("visual").request()
+    assert request["sha256"] == demo_weights.record("test_vit", "visual")["sha256"]
+    assert "mtime_ns" not in request
+
+
+def test_another_model_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--weights demo is for test_vit, not for vit_base_patch16_224"):
+        BackboneChoice("visual", "vit_base_patch16_224", "demo").request()
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_the_script_trains_and_writes(tmp_path: Path, modality: str) -> None:
+    options = ["--inputs", "40", "--held-out", "20", "--epochs", "1", "--batch", "20", "--workers", "1"]
+    command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--modality", modality, *options]
+    subprocess.run(command, check=True, capture_output=True, timeout=200)
+    record = json.loads((tmp_path / "weights.json").read_text())[modality]
+    assert record["sha256"] == hash_tensors(load_file(tmp_path / f"{modality}.safetensors"))
+    assert record["epochs_log"][-1]["presence_map"] > 0
