@@ -11,7 +11,8 @@ from avpipe.cli import render
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: what is on disk, how to get it, demo data.")
 
-ALL = "all"
+USUAL = ("ave", "avsbench")
+"""What `avpipe data make` makes: what `avpipe train` then finds without a choice between subsets."""
 
 
 @app.command("ls")
@@ -32,7 +33,7 @@ def list_datasets(
         render.line()
         for entry in (e for e in entries if not e["found"]):
             render.line(f"{entry['name']}: {entry['get']}")
-        render.line("demo data in the same layouts: avpipe data make")
+        render.line("demo data in the same layouts: avpipe data make --dataset NAME")
 
 
 def _entry(name: str, root: Path | None) -> dict[str, Any]:
@@ -46,11 +47,16 @@ def _entry(name: str, root: Path | None) -> dict[str, Any]:
         "task": manifest["task"],
         "found": found is not None,
         "root": found,
-        "demo": found is not None and "demo" in datasets.read_overrides(found),
+        "demo": found is not None and _is_demo(name, datasets.read_overrides(found).get("demo", {})),
         "looked_in": list(datasets.candidates(name, root)),
         "layout": manifest["layout"],
         "get": manifest["get"],
     }
+
+
+def _is_demo(name: str, records: dict[str, Any]) -> bool:
+    """Whether what was found of a dataset was made: for `avsbench`, any of its subsets."""
+    return any(made == name or made.startswith(f"{name}-") for made in records)
 
 
 def _where(entry: dict[str, Any]) -> str:
@@ -59,21 +65,33 @@ def _where(entry: dict[str, Any]) -> str:
 
 @app.command("make")
 def make(
-    dataset: Annotated[str, typer.Option(help="Which demo data to make: ave, avsbench or all.")] = ALL,
-    out: Annotated[Path | None, typer.Option(help="Folder to make; default data/<dataset>.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            help="ave, avsbench-ms3, avsbench-s4 or avsbench-avss; avsbench is its MS3. [default: ave and avsbench]"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to make, or to add a subset to. [default: data/ave, data/avsbench]")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything in the data.")] = 0,
-    clips: Annotated[int | None, typer.Option(min=3, help="Number of clips; default 200 (ave), 60 (avsbench).")] = None,
+    clips: Annotated[
+        int | None, typer.Option(min=3, help="Number of clips. [default: 300 (ave), 90 (MS3), 60 (S4, AVSS)]")
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:
-    """Make demo data: seeded clips with real media files, in the official layouts."""
-    from avpipe.pipeline.datasets import DEFAULT_FOLDER
-    from avpipe.pipeline.errors import UsageError
-    from avpipe.stages.demo.generate import LAYOUTS, make_demo
+    """Make demo data: seeded clips with real media files, in the official layouts.
 
-    wanted = list(LAYOUTS) if dataset == ALL else [dataset]
+    The subsets of AVSBench lie in one folder: a second one is added to the first.
+    """
+    from avpipe.pipeline import datasets
+    from avpipe.pipeline.errors import UsageError
+    from avpipe.stages.demo.generate import make_demo
+
+    wanted = USUAL if dataset is None else (dataset,)
     if out is not None and len(wanted) > 1:
         raise UsageError(f"--out {out} names one folder, but {len(wanted)} datasets are to be made: add --dataset NAME")
     for name in wanted:
-        folder = out or DEFAULT_FOLDER / name
+        folder = out or datasets.DEFAULT_FOLDER / datasets.folder(name)
         made = make_demo(name, folder, seed=seed, clips=clips, workers=workers)
         render.line(f"{name}: {'made' if made else 'already there'}: {folder}")

@@ -18,7 +18,7 @@ def demo_command(
     workers: Annotated[int, typer.Option(min=1, help="Processes of the extraction.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Make demo data, extract, train with controls, evaluate, and print a table."""
+    """Make demo data, extract, train with controls, evaluate, write reports, and print a table."""
     from avpipe.stages.demo.run import run_demo
 
     result = run_demo(out, seed=seed, workers=workers)
@@ -32,8 +32,10 @@ def demo_command(
     render.line("trivial: the best answer that ignores its input (majority class, constant mask), from training labels")
     render.line("one seed each: another seed moves a number by several points, so close rows say nothing")
     render.line(
-        "backbones with random weights, synthetic data: this shows that the path works, not what methods are worth"
+        "synthetic clips, tiny backbones pretrained on other synthetic objects: docs/demo.md has several seeds of each"
     )
+    for path in result["reports"]:
+        render.line(f"report: {path}")
     render.line(f"{result['seconds']:.0f} s in all; runs, caches and data are in {out}")
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from avpipe.pipeline.timeline import Timeline
 
 BACKGROUND = "background"
+MIXED = "mixed"
+"""Task of a dataset whose subsets have different ones."""
 SPLITS = ("train", "val", "test")
 
 
@@ -60,7 +62,7 @@ class Sample:
         split: `train`, `val` or `test`.
         subset: name of the dataset's subset (`ms3`), or "" where there are none.
         events: class id of every segment (events task), else None.
-        masks: mask file of every segment, None where a segment has no annotation (segmentation task), else None.
+        masks: mask file of every segment, None where a segment has no annotation (segmentation, semantic), else None.
     """
 
     id: str
@@ -78,8 +80,9 @@ class Dataset:
     Attributes:
         name: name used on the command line (`ave`, `avsbench-ms3`).
         root: folder it was found in.
-        task: `events` (a class per segment) or `segmentation` (a mask per segment).
-        classes: class names in official order; `background` is last for events.
+        task: `events` (a class per segment), `segmentation` (a binary mask per segment), `semantic` (a mask of class
+            ids per segment), or `mixed` where its subsets differ: then one subset has to be named for training.
+        classes: class names in official order; `background` is last for events, first for semantic; empty for mixed.
         timeline: how clips are cut.
         clips: what there is to extract.
         samples: what there is to learn.

@@ -16,6 +16,7 @@ from typing import Any
 from avpipe.pipeline import plan, progress
 from avpipe.pipeline.cache import CacheWriter, Plan, Quarantined, UnitWork, open_cache
 from avpipe.pipeline.cache.locate import is_cache
+from avpipe.pipeline.datasets import longest_clip
 from avpipe.pipeline.interrupt import Interrupt
 from avpipe.pipeline.manifest import Clip, Dataset
 from avpipe.pipeline.media.decode import signature
@@ -113,6 +114,7 @@ def _prepare(dataset: Dataset, job: ExtractJob, executor: Executor, unit_segment
             seconds = executor.call(measure, job, [clip.absolute() for clip in dataset.clips[:PROBED_CLIPS]])
             row_bytes = sum(array.row_bytes for array in job.arrays())
             unit_segments = plan.unit_rows([clip.segments for clip in dataset.clips], row_bytes, seconds)
+            unit_segments = max(unit_segments, longest_clip(dataset.name))  # a subset that comes later must fit
         about = {"name": dataset.name, "root": str(dataset.root.resolve())}
         writer = CacheWriter.create(job.cache, dataset=about, unit_rows=unit_segments)
     return _declare_and_plan(writer, dataset, job, expected, retry)

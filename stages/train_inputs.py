@@ -43,7 +43,7 @@ def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inpu
     if cache is None and name is not None:
         cache = default_root() / folder(name)
         if not is_cache(cache):
-            load_dataset(name, root)  # without data, that is what has to be said first
+            _one_subset(load_dataset(name, root))  # without data, that is what has to be said first
             raise UsageError(f"no features of {name} yet: {cache} is no cache; run `avpipe extract --dataset {name}`")
     opened = open_cache(resolve_cache(cache))
     held = str(opened.dataset.get("name", ""))
@@ -59,10 +59,15 @@ def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inpu
 
 
 def _one_subset(dataset: Dataset) -> Dataset:
-    """The dataset itself, or its only subset under the subset's name."""
+    """The dataset itself, or its only subset under the subset's name; refuses what no head here can learn."""
     if len(dataset.subsets) > 1:
         names = ", ".join(f"{dataset.name}-{subset}" for subset in dataset.subsets)
         raise UsageError(f"{dataset.name} at {dataset.root} has several subsets: name one with --dataset ({names})")
+    if dataset.task == "semantic":
+        raise UsageError(
+            f"{dataset.name} at {dataset.root} has masks of {len(dataset.classes)} classes: their head and metric are "
+            "not in this version (a cache of it stays good for one that has them)"
+        )
     if dataset.subsets and not dataset.name.endswith(f"-{dataset.subsets[0]}"):
         return replace(dataset, name=f"{dataset.name}-{dataset.subsets[0]}")
     return dataset

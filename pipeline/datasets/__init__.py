@@ -9,7 +9,7 @@ A new dataset is one file here with a function under `@register`, and one YAML f
 from __future__ import annotations
 
 from avpipe.pipeline.datasets import ave as _ave  # noqa: F401  (registers itself)
-from avpipe.pipeline.datasets import avsbench as _avsbench  # noqa: F401
+from avpipe.pipeline.datasets import avsbench as _avsbench  # noqa: F401  (its subsets register themselves, too)
 from avpipe.pipeline.datasets.masks import read_mask
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.datasets.registry import (
@@ -19,6 +19,7 @@ from avpipe.pipeline.datasets.registry import (
     folder,
     load_dataset,
     locate,
+    longest_clip,
     manifest_of,
     names,
     register,
@@ -32,6 +33,7 @@ __all__ = [
     "folder",
     "load_dataset",
     "locate",
+    "longest_clip",
     "manifest_of",
     "names",
     "read_mask",

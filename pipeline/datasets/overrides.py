@@ -4,7 +4,11 @@ backbones:
   visual: {model: test_vit, weights: "random:0", image_size: 160}
   audio: {model: test_vit, weights: "random:1"}
   layers: "last:4"
-demo: {dataset: ave, seed: 0, clips: 200, generator: 1}
+demo:
+  avsbench-ms3: {seed: 0, clips: 60, generator: 1}
+  avsbench-s4: {seed: 0, clips: 60, generator: 1}
+
+Subsets of one dataset lie in one folder, so `demo` has a record for each.
 """
 
 from __future__ import annotations
@@ -17,10 +21,14 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 
 FILE_NAME = "avpipe.yaml"
 
+DEMO_NAMES = ("ave", "avsbench-ms3", "avsbench-s4", "avsbench-avss")
+"""Datasets of which there is demo data."""
+
+_RECORD_KEYS = {"seed": int, "clips": int, "generator": int}
 _MODEL_KEYS = {"model": str, "weights": str, "image_size": int}
 _KEYS: Mapping[str, Mapping[str, Any]] = {
     "backbones": {"visual": _MODEL_KEYS, "audio": {"model": str, "weights": str}, "layers": str},
-    "demo": {"dataset": str, "seed": int, "clips": int, "generator": int},
+    "demo": dict.fromkeys(DEMO_NAMES, _RECORD_KEYS),
 }
 
 
@@ -47,6 +55,8 @@ def read_overrides(root: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a YAML file: {' '.join(str(error).split())}; repair or remove it") from error
     if content is None:
         return {}
+    if isinstance(content, dict) and isinstance(content.get("demo"), dict) and "dataset" in content["demo"]:
+        raise UsageError(f"{path}: demo data of an older version: remove {root} and its cache, and make them again")
     _check(content, _KEYS, path, "")
     assert isinstance(content, dict)
     return content

@@ -26,28 +26,22 @@ class Adapter:
     Attributes:
         name: name on the command line.
         read: `(name, root) -> Dataset`, called only where one of the markers exists.
-        manifest: name of the YAML file with its facts.
         markers: files relative to the root; one of them must exist.
-        not_read: files or folders that belong to the dataset but that avpipe does not read yet, with what they are.
     """
 
     name: str
     read: Read
-    manifest: str
     markers: tuple[str, ...]
-    not_read: Mapping[str, str]
 
 
 _adapters: dict[str, Adapter] = {}
 
 
-def register(
-    name: str, *, markers: tuple[str, ...], manifest: str | None = None, not_read: Mapping[str, str] | None = None
-) -> Callable[[Read], Read]:
+def register(name: str, *, markers: tuple[str, ...]) -> Callable[[Read], Read]:
     """Decorator that makes a reading function known as dataset `name`; see `Adapter` for the arguments."""
 
     def add(read: Read) -> Read:
-        _adapters[name] = Adapter(name, read, manifest or name, markers, dict(not_read or {}))
+        _adapters[name] = Adapter(name, read, markers)
         return read
 
     return add
@@ -70,7 +64,7 @@ def manifest_of(name: str) -> Mapping[str, Any]:
     Raises:
         UsageError: the dataset is not known.
     """
-    return data_manifests.load(_adapter(name).manifest)
+    return data_manifests.load(_adapter(name).name)
 
 
 def folder(name: str) -> str:
@@ -79,6 +73,12 @@ def folder(name: str) -> str:
     Subsets of one dataset have the same folder, so that they share a cache.
     """
     return str(manifest_of(name)["folder"])
+
+
+def longest_clip(name: str) -> int:
+    """Segments of the longest full clip of any dataset that shares a cache with dataset `name`; 0 for other names."""
+    known = [manifest_of(other) for other in names()] if name in _adapters else []
+    return max((int(m["timeline"]["segments"]) for m in known if m["folder"] == folder(name)), default=0)
 
 
 def candidates(name: str, root: Path | None = None) -> tuple[Path, ...]:
@@ -125,7 +125,7 @@ def _not_found(name: str, root: Path | None) -> str:
         lines.append(f"  (${DATA_VARIABLE} is not set; `--root DIR` names a folder)")
     lines += ["expected there:", *(f"  {entry}" for entry in manifest["layout"])]
     lines.append(f"how to get it: {manifest['get']}")
-    lines.append(f"or make demo data in the same layout: avpipe data make --dataset {folder(name)}")
+    lines.append(f"or make demo data in the same layout: avpipe data make --dataset {name}")
     return "\n".join(lines)
 
 
@@ -134,9 +134,7 @@ def _what_is_there(adapter: Adapter, place: Path) -> str:
         return "no such folder"
     if not place.is_dir():
         return "not a folder"
-    here = [text for path, text in adapter.not_read.items() if (place / path).exists()]
-    found = f"; it has {', '.join(here)}, which this version does not read" if here else ""
-    return f"no {' and no '.join(adapter.markers)}{found}"
+    return f"no {' and no '.join(adapter.markers)}"
 
 
 def load_dataset(name: str, root: Path | None = None) -> Dataset:
@@ -155,10 +153,5 @@ def load_dataset(name: str, root: Path | None = None) -> Dataset:
     adapter = _adapter(name)
     place = locate(name, root)
     dataset = adapter.read(name, place)
-    notes = [f"{place / path}: {text} is not read by this version" for path, text in _left_out(adapter, place)]
     backbones = {**manifest_of(name)["backbones"], **read_overrides(place).get("backbones", {})}
-    return replace(dataset, backbones=backbones, notes=(*dataset.notes, *notes))
-
-
-def _left_out(adapter: Adapter, place: Path) -> list[tuple[str, str]]:
-    return [(path, text) for path, text in adapter.not_read.items() if (place / path).exists()]
+    return replace(dataset, backbones=backbones)

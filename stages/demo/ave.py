@@ -13,7 +13,7 @@ import numpy as np
 from avpipe.data_manifests import load
 from avpipe.stages.demo.encode import write_mp4
 from avpipe.stages.demo.kinds import KINDS
-from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, splits, video_ids
+from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, balanced, splits, video_ids
 from avpipe.stages.demo.render import Camera, soundtrack
 from avpipe.stages.demo.scenes import Actor, Interval, Scene, cast
 
@@ -41,17 +41,19 @@ _WHOLE_CLIP = 0.2
 """Share of events that last from start to end."""
 _EXTENSION = {"seen": 0.4, "heard": 0.4, "": 0.2}
 """What goes on beyond an end of the event, and how often."""
-_MUTE = (0.25, 0.5, 0.25)
+_MUTE = (0.2, 0.5, 0.3)
 """Shares of clips with 0, 1 and 2 objects that are seen and never heard."""
-_OFF_SCREEN = (0.3, 0.7)
-"""Shares of clips with 0 and 1 object that is heard and never seen."""
+_OFF_SCREEN = (0.2, 0.6, 0.2)
+"""Shares of clips with 0, 1 and 2 objects that are heard and never seen."""
+_GRAIN, _HISS = (0.01, 0.04), (0.004, 0.025)
+"""Smallest and largest noise in pictures and sound."""
 
 
 def plan(seed: int, clips: int) -> Plan:
     """Plans the demo; a pure function."""
     rng = np.random.default_rng([seed, _STREAM])
     names, parts = video_ids(rng, clips), splits(clips)
-    kinds = [kind for split in ("train", "val", "test") for kind in _balanced(rng, parts.count(split))]
+    kinds = [kind for split in ("train", "val", "test") for kind in balanced(rng, list(CLASSES), parts.count(split))]
     planned, rows = [], []
     for index, (name, split, kind) in enumerate(zip(names, parts, kinds, strict=True)):
         scene, (start, end) = _scene(np.random.default_rng([seed, _STREAM, index]), kind)
@@ -66,13 +68,6 @@ def plan(seed: int, clips: int) -> Plan:
     return Plan(texts, tuple(planned))
 
 
-def _balanced(rng: np.random.Generator, count: int) -> list[str]:
-    """`count` kinds in random order, each as often as the others, give or take one."""
-    kinds = list(CLASSES)
-    rounds = [kinds[i] for _ in range(-(-count // len(kinds))) for i in rng.permutation(len(kinds))]
-    return rounds[:count]
-
-
 def _scene(rng: np.random.Generator, kind: str) -> tuple[Scene, Interval]:
     """A scene whose event is of `kind`, and when the event is."""
     others = [other for other in KINDS if other != kind and other in CLASSES]
@@ -85,7 +80,7 @@ def _scene(rng: np.random.Generator, kind: str) -> tuple[Scene, Interval]:
     actors = [actors[i] for i in rng.permutation(len(actors))]
     heard = cast(rng, others[mute : mute + off_screen], _WIDTH / _HEIGHT)
     actors += [_on(actor, sounding=_stretch(rng)) for actor in heard]
-    grain, hiss = float(rng.uniform(0.01, 0.03)), float(rng.uniform(0.003, 0.02))
+    grain, hiss = float(rng.uniform(*_GRAIN)), float(rng.uniform(*_HISS))
     return Scene(SECONDS, _WIDTH, _HEIGHT, tuple(actors), grain, hiss, int(rng.integers(2**31))), event
 
 
@@ -123,4 +118,4 @@ def write(root: Path, clip: ClipPlan) -> None:
     write_mp4(folder / f"{clip.name}.mp4", pictures, _FRAMES_PER_SECOND, stereo, _SAMPLE_RATE)
 
 
-LAYOUT = Layout(clips=200, image_size=160, plan=plan, write=write)
+LAYOUT = Layout(clips=300, image_size=160, plan=plan, write=write)

@@ -1,4 +1,4 @@
-"""Writes real media files: H.264 and AAC in mp4, wav, PNG."""
+"""Writes real media files: H.264 and AAC in mp4, wav, PNG, JPEG."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ def write_wav(path: Path, sound: NDArray[np.float32], sample_rate: int) -> None:
         file.setsampwidth(2)
         file.setframerate(sample_rate)
         file.writeframes((np.clip(sound.T, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
+def write_jpeg(path: Path, picture: NDArray[np.uint8]) -> None:
+    """Writes a JPEG; `picture` is uint8 [H, W, 3] RGB."""
+    from PIL import Image
+
+    Image.fromarray(picture).save(path, format="JPEG", quality=95)
 
 
 def write_png(path: Path, picture: NDArray[np.uint8]) -> None:

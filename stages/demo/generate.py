@@ -1,43 +1,46 @@
-"""Makes demo data: plans, writes every clip in worker processes, and publishes the folder in one step."""
+"""Makes demo data: plans, writes every clip in worker processes, and publishes what was made."""
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import signal
-import uuid
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline import progress
+from avpipe.pipeline import datasets, progress
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
-from avpipe.stages.demo import ave, ms3
+from avpipe.stages.backbones import demo_weights
+from avpipe.stages.demo import ave, avss, ms3, s4
 from avpipe.stages.demo.layout import ClipPlan, Layout
+from avpipe.stages.demo.publish import is_free, publish, workshop, write_yaml
 
-LAYOUTS: dict[str, Layout] = {"ave": ave.LAYOUT, "avsbench": ms3.LAYOUT}
-GENERATOR = 1
+LAYOUTS: dict[str, Layout] = {
+    "ave": ave.LAYOUT,
+    "avsbench-ms3": ms3.LAYOUT,
+    "avsbench-s4": s4.LAYOUT,
+    "avsbench-avss": avss.LAYOUT,
+}
+USUAL_SUBSET = {"avsbench": "avsbench-ms3"}
+"""What the name of a whole dataset stands for: one subset, so that training after it has no choice to make."""
+GENERATOR = 2
 """Goes up with every change of what a seed gives, so that old and new demo data are not taken for each other."""
-
-_LOCK = ".lock"
 
 
 def make_demo(dataset: str, out: Path, *, seed: int = 0, clips: int | None = None, workers: int = 2) -> bool:
     """Makes the demo data of one dataset in its official layout.
 
-    The same seed gives the same annotations and, on the same machine and libraries, the same decoded content. The
-    folder appears when it is complete; what an interrupted run left beside it is cleared away by the next.
+    The same seed gives the same annotations and, on the same machine and libraries, the same decoded content. The data
+    appear when they are complete; what an interrupted run left beside the folder is published or cleared by the next.
 
     Args:
-        dataset: `ave` or `avsbench`.
-        out: folder to make; its parents are made as needed.
+        dataset: a name in `LAYOUTS`, or `avsbench` for its MS3 subset.
+        out: folder to make, its parents are made as needed; or a folder with demo data of another subset of the same
+            dataset, to which this one is added.
         seed: seed of everything, 0 or more.
-        clips: number of clips, 3 or more; default 200 (AVE) and 60 (AVSBench MS3).
+        clips: number of clips, 3 or more; default as in the layout: 300 (AVE), 90 (MS3), 60 (S4, AVSS).
         workers: processes that write clips; 1 writes them in this process.
 
     Returns:
@@ -46,67 +49,47 @@ def make_demo(dataset: str, out: Path, *, seed: int = 0, clips: int | None = Non
     Raises:
         UsageError: unknown dataset, or `out` is in the way: not made by this function, or with another seed or number.
     """
-    if dataset not in LAYOUTS:
-        raise unknown_name("demo dataset", dataset, LAYOUTS)
+    name = USUAL_SUBSET.get(dataset, dataset)
+    if name not in LAYOUTS:
+        raise unknown_name("demo dataset", dataset, [*LAYOUTS, *USUAL_SUBSET])
     if seed < 0:
         raise UsageError(f"seed {seed} is negative: give 0 or more")
-    layout = LAYOUTS[dataset]
-    clips = layout.clips if clips is None else clips
-    made_of = {"dataset": dataset, "seed": seed, "clips": clips, "generator": GENERATOR}
-    if _is_there(out, made_of):
-        progress.say(f"{out}: demo data is there already (seed {seed}, {clips} clips)")
+    layout = LAYOUTS[name]
+    made_of = {"seed": seed, "clips": layout.clips if clips is None else clips, "generator": GENERATOR}
+    if _is_there(out, name, made_of):
+        progress.say(f"{out}: demo data of {name} is there already (seed {seed}, {made_of['clips']} clips)")
         return False
-    plan = layout.plan(seed, clips)
-    with _workshop(out) as folder:
+    plan = layout.plan(seed, made_of["clips"])
+    with workshop(out) as folder:
+        if _is_there(out, name, made_of):  # a run that was killed had made it, or another process has meanwhile
+            return False
         for path, text in plan.annotations.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
-        _write_clips(dataset, folder, plan.clips, workers)
-        _write_overrides(folder, layout, made_of)
+        _write_clips(name, folder, plan.clips, workers)
+        _write_overrides(folder, layout, {name: made_of})
+        publish(folder, out)
     return True
 
 
-def _is_there(out: Path, made_of: dict[str, Any]) -> bool:
-    """Whether `out` holds this demo already; raises where it holds anything else."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+def _is_there(out: Path, name: str, made_of: dict[str, Any]) -> bool:
+    """Whether `out` holds this demo already; raises where anything else is in the way of it."""
+    if is_free(out):
         return False
-    before = read_overrides(out).get("demo") if out.is_dir() else None
-    if before is None:
-        raise UsageError(f"{out} is in the way and is no demo data: choose another folder with --out")
+    records = read_overrides(out).get("demo") if out.is_dir() else None
+    if not records or {datasets.folder(other) for other in records} != {datasets.folder(name)}:
+        raise UsageError(f"{out} is in the way and is no demo data of {name}: choose another folder with --out")
+    before = records.get(name)
+    if before is None or datasets.find(name, out) is None:
+        return False
     changed = [
         f"{key} {before.get(key)} there, {value} asked" for key, value in made_of.items() if before.get(key) != value
     ]
     if changed:
         raise UsageError(
-            f"{out} holds other demo data ({'; '.join(changed)}): choose another --out, or remove it first"
+            f"{out} holds other demo data of {name} ({'; '.join(changed)}): choose another --out, or remove it first"
         )
     return True
-
-
-@contextmanager
-def _workshop(out: Path) -> Iterator[Path]:
-    """A folder that becomes `out` when the block ends well; one process at a time.
-
-    It lies in a folder beside `out` that is cleared at the start, and has a name of its own: a worker of a killed run
-    that is still writing cannot reach into it.
-    """
-    beside = out.parent / f".{out.name}.making"
-    if beside.exists() and not (beside / _LOCK).exists() and any(beside.iterdir()):
-        raise UsageError(f"{beside} is in the way and is no unfinished demo data: move it")
-    beside.mkdir(parents=True, exist_ok=True)
-    with (beside / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process is making demo data in {beside}: wait for it") from error
-        for entry in beside.iterdir():
-            if entry.name != _LOCK:
-                shutil.rmtree(entry)
-        folder = beside / uuid.uuid4().hex
-        folder.mkdir()
-        yield folder
-        folder.rename(out)
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def _write_clips(dataset: str, folder: Path, clips: tuple[ClipPlan, ...], workers: int) -> None:
@@ -141,13 +124,10 @@ def _write_clip(dataset: str, folder: Path, clip: ClipPlan) -> None:
     LAYOUTS[dataset].write(folder, clip)
 
 
-def _write_overrides(folder: Path, layout: Layout, made_of: dict[str, Any]) -> None:
-    import yaml
-
+def _write_overrides(folder: Path, layout: Layout, records: dict[str, Any]) -> None:
     backbones = {
-        "visual": {"model": "test_vit", "weights": "random:0", "image_size": layout.image_size},
-        "audio": {"model": "test_vit", "weights": "random:1"},
+        "visual": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD, "image_size": layout.image_size},
+        "audio": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD},
         "layers": "last:4",
     }
-    text = yaml.safe_dump({"backbones": backbones, "demo": made_of}, sort_keys=False)
-    (folder / FILE_NAME).write_text(text, encoding="utf-8")
+    write_yaml(folder / FILE_NAME, {"backbones": backbones, "demo": records})

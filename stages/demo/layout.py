@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,19 @@ _HELD_OUT = 0.2
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to write: its name on disk, its split and what happens in it."""
+    """One clip to write.
+
+    Attributes:
+        name: its name on disk.
+        split: `train`, `val` or `test`.
+        scene: what happens in it.
+        group: the folder of its kind, where the layout has such: its category (S4) or its part (AVSS).
+    """
 
     name: str
     split: str
     scene: Scene
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,12 @@ def splits(clips: int) -> list[str]:
         raise UsageError(f"{clips} demo clips cannot be split into train, val and test: ask for 3 or more")
     held_out = max(1, round(clips * _HELD_OUT))
     return ["train"] * (clips - 2 * held_out) + ["val"] * held_out + ["test"] * held_out
+
+
+def balanced(rng: np.random.Generator, kinds: Sequence[str], count: int) -> list[str]:
+    """`count` kinds in random order, each as often as the others, give or take one."""
+    rounds = [kinds[i] for _ in range(-(-count // len(kinds))) for i in rng.permutation(len(kinds))]
+    return rounds[:count]
 
 
 def video_ids(rng: np.random.Generator, count: int) -> list[str]:

@@ -125,4 +125,4 @@ def write(root: Path, clip: ClipPlan) -> None:
     write_mp4(videos / f"{clip.name}.mp4", np.stack(pictures), FRAMES_PER_SECOND, sound, _SAMPLE_RATE)
 
 
-LAYOUT = Layout(clips=60, image_size=SIDE, plan=plan, write=write)
+LAYOUT = Layout(clips=90, image_size=SIDE, plan=plan, write=write)

@@ -22,7 +22,7 @@ def invoke(tmp_path, monkeypatch):
 
 def test_ls_before_and_after_make(invoke):
     before = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
-    assert set(before) == {"ave", "avsbench", "avsbench-ms3"}
+    assert set(before) == {"ave", "avsbench", "avsbench-avss", "avsbench-ms3", "avsbench-s4"}
     assert not any(entry["found"] for entry in before.values())
     assert before["avsbench"]["looked_in"] == ["data/avsbench"]
     text = invoke("ls")
@@ -34,7 +34,25 @@ def test_ls_before_and_after_make(invoke):
     after = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
     for name in ("avsbench", "avsbench-ms3"):
         assert (after[name]["found"], after[name]["demo"], after[name]["root"]) == (True, True, "data/avsbench")
-    assert not after["ave"]["found"]
+    assert not any(after[name]["found"] for name in ("ave", "avsbench-s4", "avsbench-avss"))
+
+
+def test_a_subset_is_added_to_the_folder_of_the_others(invoke):
+    options = ("--clips", "3", "--workers", "1")
+    for subset in ("s4", "avss"):
+        assert f"avsbench-{subset}: made: data/avsbench" in invoke("make", "--dataset", f"avsbench-{subset}", *options)
+    entries = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
+    assert {name for name, entry in entries.items() if entry["demo"]} == {"avsbench", "avsbench-s4", "avsbench-avss"}
+    assert "avsbench-s4: already there: data/avsbench" in invoke("make", "--dataset", "avsbench-s4", *options)
+
+
+def test_without_a_name_there_is_no_choice_between_subsets(invoke, monkeypatch):
+    made = []
+    monkeypatch.setattr(
+        "avpipe.stages.demo.generate.make_demo", lambda name, folder, **_: made.append((name, str(folder)))
+    )
+    invoke("make")
+    assert made == [("ave", "data/ave"), ("avsbench", "data/avsbench")]
 
 
 def test_one_folder_cannot_hold_two_datasets(invoke, tmp_path):

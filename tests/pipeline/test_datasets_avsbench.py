@@ -78,13 +78,40 @@ def test_both_names_give_the_same_clips(tmp_path):
     assert load_dataset("avsbench", tmp_path / "Multi-sources").clips == both[0].clips
 
 
-def test_other_subsets_are_named_as_not_read(tmp_path):
+def test_every_subset_at_the_root_is_read(tmp_path):
+    write(tmp_path, ["aaaaaaaaaaa,train", "bbbbbbbbbbb,wrong"])
+    ms3 = load_dataset("avsbench", tmp_path)
     (tmp_path / "Single-source").mkdir()
-    with pytest.raises(UsageError, match=r"it has the S4 subset .*does not read"):
+    (tmp_path / "Single-source" / "s4_meta_data.csv").write_text(
+        "name,start,category,split\naaaaaaaaaaa,0,helicopter,test\n"
+    )
+    binary = load_dataset("avsbench", tmp_path)
+    assert [clip.id for clip in binary.clips] == ["s4/aaaaaaaaaaa", "ms3/aaaaaaaaaaa"]
+    assert binary.subsets == ("s4", "ms3")
+    assert (binary.task, binary.classes) == (ms3.task, ms3.classes) == ("segmentation", ("sounding object",))
+    assert [sample.id for sample in binary.split("test", "s4")] == ["s4/aaaaaaaaaaa"]
+    assert any("ms3_meta_data.csv line 3" in note for note in binary.notes)
+    (tmp_path / "metadata.csv").write_text(
+        "vid,uid,s_min,s_sec,a_obj,split,label\nc,ccccccccccc_0_10000,0,0,dog,val,v2\n"
+    )
+    every = load_dataset("avsbench", tmp_path)
+    assert every.subsets == ("s4", "ms3", "avss")
+    assert (every.task, every.classes) == ("mixed", ())
+    assert [clip.segments for clip in every.clips] == [5, 5, 10]
+    for subset in ("s4", "ms3", "avss"):
+        one = load_dataset(f"avsbench-{subset}", tmp_path)
+        assert (one.name, one.subsets, one.timeline) == (f"avsbench-{subset}", (subset,), every.timeline)
+        assert one.samples == tuple(sample for sample in every.samples if sample.subset == subset)
+        assert one.clips == tuple(clip for clip in every.clips if clip.id.startswith(f"{subset}/"))
+
+
+def test_no_subset_at_the_root_says_what_each_needs(tmp_path):
+    with pytest.raises(UsageError) as caught:
         load_dataset("avsbench", tmp_path)
-    write(tmp_path, ["aaaaaaaaaaa,train"])
-    assert any("S4" in note for note in load_dataset("avsbench", tmp_path).notes)
-    assert not any("S4" in note for note in load_dataset("avsbench-ms3", tmp_path).notes)
+    for table in ("Single-source/s4_meta_data.csv", "Multi-sources/ms3_meta_data.csv", "metadata.csv"):
+        assert table in str(caught.value)
+    with pytest.raises(UsageError, match="avpipe data make --dataset avsbench-s4"):
+        load_dataset("avsbench-s4", tmp_path)
 
 
 def test_broken_rows_are_named(tmp_path):

@@ -22,10 +22,11 @@ def make_ave(root: Path, video: str = "aaaaaaaaaaa") -> Path:
 
 
 def test_every_dataset_has_a_complete_manifest():
-    assert set(datasets.names()) == {"ave", "avsbench", "avsbench-ms3"}
+    assert set(datasets.names()) == {"ave", "avsbench", "avsbench-avss", "avsbench-ms3", "avsbench-s4"}
     for name in datasets.names():
         manifest = datasets.manifest_of(name)
         assert sum(manifest["counts"]["splits"].values()) == manifest["counts"]["samples"]
+        assert manifest["name"] == name
         assert manifest["timeline"]["segments"] in (5, 10)
         assert all(
             manifest[key] for key in ("title", "task", "classes", "layout", "metric", "licence", "citation", "get")
@@ -33,7 +34,7 @@ def test_every_dataset_has_a_complete_manifest():
 
 
 def test_manifest_names_are_the_files():
-    assert data_manifests.names() == ("ave", "avsbench-ms3")
+    assert data_manifests.names() == datasets.names()
     with pytest.raises(KeyError):
         data_manifests.load("nothing")
 
@@ -44,7 +45,11 @@ def test_unknown_dataset_names_the_nearest():
 
 
 def test_subsets_share_a_folder():
-    assert datasets.folder("avsbench") == datasets.folder("avsbench-ms3") == "avsbench"
+    subsets = ["avsbench", "avsbench-s4", "avsbench-ms3", "avsbench-avss"]
+    assert {datasets.folder(name) for name in subsets} == {"avsbench"}
+    timelines = [datasets.manifest_of(name)["timeline"] for name in subsets]
+    assert {(t["segment_seconds"], t["frame_position"]) for t in timelines} == {(1.0, 0.9375)}  # one cache, one clock
+    assert [datasets.longest_clip(name) for name in (*subsets, "ave", "my own")] == [10, 10, 10, 10, 10, 0]
     assert datasets.folder("ave") == "ave"
 
 

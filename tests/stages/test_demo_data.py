@@ -39,7 +39,7 @@ def files_of(root):
     return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-@pytest.fixture(scope="module", params=["ave", "avsbench"])
+@pytest.fixture(scope="module", params=["ave", "avsbench-ms3"])
 def made(request, tmp_path_factory):
     """Name, root and plan of a small demo dataset."""
     out = tmp_path_factory.mktemp("demo") / request.param
@@ -188,7 +188,7 @@ def test_made_videos_are_h264_and_aac_of_full_length(made):
             assert sum(1 for _ in file.decode(video=0)) == frames
 
 
-@pytest.mark.parametrize("made", ["avsbench"], indirect=True)
+@pytest.mark.parametrize("made", ["avsbench-ms3"], indirect=True)
 def test_made_frames_are_those_of_the_video_and_masks_are_binary(made):
     name, root, plan = made
     dataset = load_dataset(name, root)

@@ -1,0 +1,103 @@
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from avpipe.pipeline.datasets import load_dataset, manifest_of
+
+REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench"
+HEADER = "vid,uid,s_min,s_sec,a_obj,split,label"
+
+
+def write(root: Path, rows: list[str]) -> Path:
+    (root / "metadata.csv").write_text("\n".join([HEADER, *rows]) + "\n")
+    return root
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
+def test_real_table(tmp_path):
+    write(tmp_path, (REAL / "metadata.csv").read_text().splitlines()[1:])
+    dataset, counts = load_dataset("avsbench-avss", tmp_path), manifest_of("avsbench-avss")["counts"]
+    assert {name: len(dataset.split(name)) for name in ("train", "val", "test")} == counts["splits"]
+    assert counts["splits"] == {"train": 8498, "val": 1304, "test": 1554}
+    assert len(dataset.clips) == counts["clips"] == 11356
+    assert Counter(clip.audio.parent.parent.name for clip in dataset.clips) == counts["parts"]
+    assert Counter(clip.segments for clip in dataset.clips) == {10: 6000, 5: 5356}
+    assert sum(clip.id.startswith("avss/-") for clip in dataset.clips) == 459
+    expected = counts["masks"]
+    assert expected == 3452 + 5 * (740 + 740 + 424) + 10 * 6000
+    assert dataset.notes == (f"{tmp_path}: {expected} of {expected} masks are missing",)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
+def test_class_ids_are_the_official_numbers_less_one():
+    numbers = json.loads((REAL / "label2idx.json").read_text())
+    assert {name: number - 1 for name, number in numbers.items()} == {
+        name: number for number, name in enumerate(manifest_of("avsbench-avss")["classes"])
+    }
+
+
+def test_classes_are_background_and_then_by_name(tmp_path):
+    classes = load_dataset("avsbench-avss", write(tmp_path, [])).classes
+    assert len(classes) == 71
+    assert classes[0] == "background"
+    assert list(classes[1:]) == sorted(classes[1:])
+    assert [classes[i] for i in (14, 41, 45, 70)] == ["clarinet", "man", "mower", "woman"]  # seen on real masks
+
+
+def test_frames_and_masks_count_from_0_and_v2_has_ten(tmp_path):
+    uids = {"v1m": "-bcdefghijk_3", "v2": "-bcdefghijk_4000_14000"}
+    write(tmp_path, [f"-bcdefghijk,{uid},0,4,dog_violin,test,{part}" for part, uid in uids.items()])
+    for part, count in (("v1m", 5), ("v2", 10)):
+        folder = tmp_path / part / uids[part]
+        touch(folder / "audio.wav")
+        for number in range(count):
+            touch(folder / "frames" / f"{number}.jpg", folder / "labels_semantic" / f"{number}.png")
+    dataset = load_dataset("avsbench-avss", tmp_path)
+    assert dataset.notes == ()
+    assert (dataset.task, dataset.subsets) == ("semantic", ("avss",))
+    for clip, sample, (part, uid), count in zip(dataset.clips, dataset.samples, uids.items(), (5, 10), strict=True):
+        folder = tmp_path / part / uid
+        assert clip.id == sample.clip == f"avss/{uid}"
+        assert clip.segments == count
+        assert clip.media() == (*(folder / "frames" / f"{k}.jpg" for k in range(count)), folder / "audio.wav")
+        assert sample.masks == tuple(folder / "labels_semantic" / f"{k}.png" for k in range(count))
+
+
+def test_training_of_v1s_has_the_first_mask_alone(tmp_path):
+    rows = [("one", "train", "v1s"), ("two", "val", "v1s"), ("three", "train", "v1m"), ("four", "train", "v2")]
+    write(tmp_path, [f"{uid},{uid},0,0,dog,{split},{part}" for uid, split, part in rows])
+    for uid, _, part in rows:
+        touch(*(tmp_path / part / uid / "labels_semantic" / f"{k}.png" for k in range(10 if part == "v2" else 5)))
+    (tmp_path / "v2" / "four" / "labels_semantic" / "7.png").unlink()
+    dataset = load_dataset("avsbench-avss", tmp_path)
+    held = {sample.id: [k for k, mask in enumerate(sample.masks) if mask] for sample in dataset.samples}
+    assert held == {
+        "avss/one": [0],
+        "avss/two": [0, 1, 2, 3, 4],
+        "avss/three": [0, 1, 2, 3, 4],
+        "avss/four": [0, 1, 2, 3, 4, 5, 6, 8, 9],
+    }
+    assert dataset.notes == (f"{tmp_path}: 1 of 21 masks are missing",)
+
+
+def test_broken_rows_are_named(tmp_path):
+    good = "a,aaaaaaaaaaa_0_5000,0,0,dog,train,v1s"
+    rows = [good, good, "b,b_0_5000,0,0,dog,training,v1s", "c,c/d,0,0,dog,val,v2", "d,d_0_5000,0,0,dog,val,v3", "e,e"]
+    dataset = load_dataset("avsbench-avss", write(tmp_path, rows))
+    assert [sample.id for sample in dataset.samples] == ["avss/aaaaaaaaaaa_0_5000"]
+    for line, fault in (
+        (3, "in the table already"),
+        (4, "unknown split 'training'"),
+        (5, "'c/d' is no clip name"),
+        (6, "unknown label 'v3'"),
+        (7, "2 fields instead of 7"),
+    ):
+        assert any(f"metadata.csv line {line}: " in note and fault in note for note in dataset.notes), dataset.notes

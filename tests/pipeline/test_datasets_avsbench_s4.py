@@ -1,0 +1,112 @@
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from avpipe.pipeline.datasets import load_dataset, manifest_of
+from avpipe.pipeline.errors import UsageError
+
+REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench" / "s4_meta_data.csv"
+
+
+def write(root: Path, rows: list[str], header: str = "name,start,category,split") -> Path:
+    base = root / "Single-source"
+    base.mkdir(parents=True)
+    (base / "s4_meta_data.csv").write_text("\n".join([header, *rows]) + "\n")
+    return base / "s4_data"
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def numbered(folder: Path, name: str) -> tuple[Path, ...]:
+    return tuple(folder / name / f"{name}_{k}.png" for k in range(1, 6))
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
+def test_real_table(tmp_path):
+    write(tmp_path, REAL.read_text().splitlines()[1:])
+    dataset, counts = load_dataset("avsbench-s4", tmp_path), manifest_of("avsbench-s4")["counts"]
+    assert {name: len(dataset.split(name)) for name in ("train", "val", "test")} == counts["splits"]
+    assert counts["splits"] == {"train": 3452, "val": 740, "test": 740}
+    assert len(dataset.clips) == counts["clips"] == 4932
+    assert [sample.id for sample in dataset.samples[:2]] == ["s4/-_wznbUu3DY", "s4/0d9u2CymIxc"]
+    assert sum(clip.id.startswith("s4/-") for clip in dataset.clips) == 247
+    used = Counter(clip.audio.parent.name for clip in dataset.clips)
+    assert set(used) == set(manifest_of("avsbench-s4")["categories"])
+    assert (used["helicopter"], used["coyote_howling"]) == (311, 62)
+    expected = 1 * 3452 + 5 * 740 + 5 * 740
+    assert dataset.notes == (f"{tmp_path / 'Single-source'}: {expected} of {expected} masks are missing",)
+    assert counts["masks"] == expected
+
+
+def test_files_lie_by_split_and_category(tmp_path):
+    name, place = "-bcdefghijk", Path("val", "horse_clip-clop")
+    data = write(tmp_path, [f"{name},6,horse_clip-clop,val"])
+    frames, masks = numbered(data / "visual_frames" / place, name), numbered(data / "gt_masks" / place, name)
+    wav, video = data / "audio_wav" / place / f"{name}.wav", data / "raw_videos" / place / f"{name}.mp4"
+    touch(*frames, *masks, wav, video)
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    (clip,), (sample,) = dataset.clips, dataset.samples
+    assert clip.id == sample.id == sample.clip == f"s4/{name}"
+    assert clip.media() == (*frames, wav)
+    assert (sample.split, sample.subset, sample.masks) == ("val", "s4", masks)
+    assert (dataset.task, dataset.classes) == ("segmentation", ("sounding object",))
+    assert dataset.notes == ()
+    assert load_dataset("avsbench-s4", tmp_path / "Single-source").clips == dataset.clips
+    frames[2].unlink()
+    wav.unlink()
+    assert load_dataset("avsbench-s4", tmp_path).clips[0].media() == (video,)
+
+
+def test_training_has_the_first_mask_alone_and_that_is_no_fault(tmp_path):
+    data = write(tmp_path, ["aaaaaaaaaaa,0,helicopter,train", "bbbbbbbbbbb,0,helicopter,test"])
+    of = {
+        name: numbered(data / "gt_masks" / split / "helicopter", name)
+        for name, split in (("aaaaaaaaaaa", "train"), ("bbbbbbbbbbb", "test"))
+    }
+    touch(of["aaaaaaaaaaa"][0], *of["bbbbbbbbbbb"])
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    first_only = (of["aaaaaaaaaaa"][0], None, None, None, None)
+    assert [sample.masks for sample in dataset.samples] == [first_only, of["bbbbbbbbbbb"]]
+    assert not [note for note in dataset.notes if "masks" in note]
+    touch(of["aaaaaaaaaaa"][3])  # from elsewhere: the official training never sees it
+    assert load_dataset("avsbench-s4", tmp_path).samples[0].masks == first_only
+    of["aaaaaaaaaaa"][0].unlink()
+    of["bbbbbbbbbbb"][4].unlink()
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    assert dataset.samples[0].masks == (None,) * 5
+    assert any("2 of 6 masks are missing" in note for note in dataset.notes)
+
+
+def test_broken_rows_are_named(tmp_path):
+    rows = [
+        "aaaaaaaaaaa,0,helicopter,train",
+        "bbbbbbbbbbb,0,helicopter,training",
+        "aaaaaaaaaaa,0,helicopter,val",
+        "../up,0,helicopter,test",
+        "ccccccccccc,0,helicopter",
+        "ddddddddddd,0,../../up,test",
+        "eeeeeeeeeee,0,helicopter,test",
+    ]
+    write(tmp_path, rows)
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    assert [sample.id for sample in dataset.samples] == ["s4/aaaaaaaaaaa", "s4/eeeeeeeeeee"]
+    text = "\n".join(dataset.notes)
+    for line, fault in (
+        (3, "unknown split 'training'"),
+        (4, "in the table already"),
+        (5, "no clip name"),
+        (6, "3 fields instead of 4"),
+        (7, "unknown category '../../up'"),
+    ):
+        assert any(f"s4_meta_data.csv line {line}: " in note and fault in note for note in dataset.notes), text
+
+
+def test_table_without_its_columns_is_refused(tmp_path):
+    write(tmp_path, ["aaaaaaaaaaa,train"], header="video_id,split")
+    with pytest.raises(UsageError, match="no column name, category; its header is 'video_id,split'"):
+        load_dataset("avsbench-s4", tmp_path)
