@@ -9,21 +9,27 @@ BIN := $(VENV)/bin
 TORCH_INDEX ?=
 PIP := $(BIN)/pip --disable-pip-version-check
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-all lint browser format clean
 
 demo: $(VENV)/.runtime
 	$(BIN)/avpipe demo
 
-test: lint
+test: lint browser
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: lint
+test-all: lint browser
 	$(BIN)/pytest -q
 
 lint: $(VENV)/.develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p avpipe.pipeline -p avpipe.stages -p avpipe.cli
+
+# A real browser opens the report in the tests: Debian's, installed where we may. Without one those tests are skipped.
+browser:
+	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	  apt-get update -q && apt-get install -qy --no-install-recommends chromium; } || \
+	  echo "No chromium here (Debian: apt install chromium): the tests of the report in a browser will be skipped."
 
 format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from avpipe.pipeline.errors import CorruptionFound, UsageError
 FACTS = "avpipe"
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Puts `data` at `path`, synced to disk: after a crash there is the old file or the new one, never a part."""
+def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
+    """Puts `data` (or its pieces) at `path`, synced to disk: after a crash there is the old file or the new one, never
+    a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as stream:
-            stream.write(data)
+            stream.writelines((data,) if isinstance(data, bytes) else data)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -13,7 +13,7 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
     unlabelled_segments  segments of scored samples without a mask, which no score counts either
     missing         those without features, scored as background or as an empty mask; missing_samples names them
     baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
-                    both learned from the training labels
+                    both learned from the training labels; constant_mask has other_protocols as well
     epoch           epoch of the checkpoint that was scored
     selected_by     how that epoch was chosen; never on the split that is scored, unless that is val
     seconds         time that predicting and scoring took
@@ -36,10 +36,8 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import SPLITS, Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.baselines import best_constant_mask, majority_class
-from avpipe.stages.features import ClipFeatures, FeatureStore
-from avpipe.stages.inference import predict_samples
+from avpipe.stages.inference import load_trained, predict_samples
 from avpipe.stages.metrics import ave
-from avpipe.stages.model import build_model
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import EventsTask, Prediction, SegmentationTask
 from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say_missing, unlabelled
@@ -77,17 +75,12 @@ def evaluate(
     samples = labelled(inputs.dataset, split)
     if not samples:
         raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no labelled sample in split {split}")
-    model = build_model(config.model, config.train)
-    facts = checkpoint.restore(run / runs.BEST, model)
     start = time.perf_counter()
-    taps = {modality: tuple(shapes) for modality, shapes in config.model.shapes.items()}
-    store = FeatureStore(inputs.cache, taps, [sample.clip for sample in samples])
-    data, task = ClipFeatures(store, samples), config.build_task(samples)
+    trained = load_trained(run, config, inputs.cache, samples, target)
+    data, task = trained.data, config.build_task(samples)
     say_missing(split, data.missing, len(samples), "scored as nothing found")
     with progress.task("predict", len(data.held), "samples") as bar:
-        found = predict_samples(
-            model.to(target), data, task, batch=config.train.batch, device=target, advance=bar.advance
-        )
+        found = predict_samples(trained.model, data, task, batch=config.train.batch, device=target, advance=bar.advance)
     scores = task.score(found)
     result = {
         "run": str(run),
@@ -103,8 +96,8 @@ def evaluate(
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
         "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),
-        "epoch": facts["epoch"],
-        "selected_by": facts["selected_by"],
+        "epoch": trained.facts["epoch"],
+        "selected_by": trained.facts["selected_by"],
         "seconds": round(time.perf_counter() - start, 3),
         "predictions": f"predictions-{split}.npz",
     }
@@ -131,7 +124,9 @@ def _baselines(
         return {"majority_class": {**_by_protocol(scores)["metrics"], "class": config.classes[usual]}}
     mask = best_constant_mask(SegmentationTask(training, config.model.mask_size))
     scores = task.score(task.constant(i, mask) for i in range(len(task.samples)))
-    return {"constant_mask": {**_by_protocol(scores)["metrics"], "share_on": float(mask.mean())}}
+    by_protocol = _by_protocol(scores)
+    others = {"other_protocols": by_protocol["other_protocols"]}
+    return {"constant_mask": {**by_protocol["metrics"], "share_on": float(mask.mean()), **others}}
 
 
 def _write_predictions(

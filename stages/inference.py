@@ -1,14 +1,61 @@
-"""Predictions of a trained model for labelled samples."""
+"""A trained model with its features, and its predictions for labelled samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from avpipe.stages.features import ClipFeatures
+from avpipe.pipeline.manifest import Sample
+from avpipe.stages import checkpoint, runs
+from avpipe.stages.features import ClipFeatures, FeatureStore
+from avpipe.stages.model import build_model
+from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import Prediction, Task
+
+if TYPE_CHECKING:
+    from avpipe.pipeline.cache import Cache
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The best checkpoint of a run and what it is shown.
+
+    Attributes:
+        model: on its device, in evaluation mode.
+        data: features of the samples, at the taps that it was trained on.
+        facts: what the checkpoint says of itself: `epoch`, `selected_by`.
+    """
+
+    model: nn.Module
+    data: ClipFeatures
+    facts: dict[str, Any]
+
+
+def load_trained(
+    run: Path, config: RunConfig, cache: Cache, samples: Sequence[Sample], device: torch.device
+) -> Trained:
+    """Loads the best checkpoint of a run, and the features of some samples.
+
+    Args:
+        run: the run folder.
+        config: its settings.
+        cache: holds the features; `runs.refuse_other_features` checks that they are the right ones.
+        samples: labelled samples.
+        device: where the model computes.
+
+    Raises:
+        UsageError: the run has no finished epoch, or the cache lacks a tap.
+    """
+    model = build_model(config.model, config.train)
+    facts = checkpoint.restore(run / runs.BEST, model)
+    taps = {modality: tuple(shapes) for modality, shapes in config.model.shapes.items()}
+    store = FeatureStore(cache, taps, [sample.clip for sample in samples])
+    return Trained(model.to(device).eval(), ClipFeatures(store, samples), facts)
 
 
 def predict_samples(

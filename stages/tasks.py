@@ -44,6 +44,9 @@ class Task(Protocol):
     def validate(self, predictions: Iterable[Prediction]) -> float:
         """The number by which epochs are compared; higher is better."""
 
+    def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
+        """What `validate` averages, of one sample: a number for each of its labelled segments."""
+
     def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
         """Official scores of one prediction per sample, in the order of the samples."""
 
@@ -86,6 +89,10 @@ class EventsTask:
     def validate(self, predictions: Iterable[Prediction]) -> float:
         """Segment accuracy."""
         return float(self.score(predictions)["accuracy"])
+
+    def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
+        """1 for every segment that got its class, else 0."""
+        return np.asarray(ave.decide(prediction) == self.truth[index], dtype=np.float64)
 
     def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
         """See `metrics.ave`."""
@@ -146,8 +153,12 @@ class SegmentationTask:
 
     def validate(self, predictions: Iterable[Prediction]) -> float:
         """Mean IoU over all annotated frames: one video a batch, as the authors validate."""
-        pairs = (pair for index, logits in enumerate(predictions) for pair in self._pairs(index, logits))
-        return float(np.mean(np.concatenate([avs.frame_iou(chance, mask) for chance, mask in pairs])))
+        return float(np.mean(np.concatenate([self.values(i, logits) for i, logits in enumerate(predictions)])))
+
+    def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
+        """IoU of every annotated frame."""
+        found = [avs.frame_iou(chance, mask) for chance, mask in self._pairs(index, prediction)]
+        return np.concatenate(found) if found else np.empty(0)
 
     def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
         """See `metrics.avs`, protocol `avsbench-batch4`; `other_protocols` has the others."""

@@ -55,6 +55,12 @@ def tiny_ave(tmp_path_factory) -> TinyAve:
     return dataset
 
 
+@pytest.fixture(scope="session")
+def new_ave() -> type[TinyAve]:
+    """For fixtures that make a dataset of their own: `new_ave(root)`."""
+    return TinyAve
+
+
 @pytest.fixture
 def own_ave(tmp_path) -> TinyAve:
     """6 clips of the test's own."""

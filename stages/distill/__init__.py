@@ -4,7 +4,8 @@ Legend: B batch, T segments, N tokens, C channels of a tap, K meta-tokens, d com
 
 A distiller is a module called with `tokens[modality][tap]` of shape `[B, T, N, C]` (any float type; it casts each tap
 to float32 once) that returns a `Distilled` per modality. Heads see nothing else of the method, so a method and the
-control that replaces it differ in the distiller alone.
+control that replaces it differ in the distiller alone. A method that attends to tokens may also say where it looks
+(`Looking`); reports draw that.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from avpipe.pipeline.errors import unknown_name
 
@@ -37,6 +38,27 @@ class Distilled:
 
     vector: Tensor
     top: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """Where a distiller looks in one modality. M is the number of its mechanisms.
+
+    Attributes:
+        mechanisms: key and label of each mechanism.
+        weights: by tap, shares of attention `[B, T, M, N]`, mean over heads and meta-tokens; they sum to one over N.
+    """
+
+    mechanisms: tuple[tuple[str, str], ...]
+    weights: dict[str, Tensor]
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A distiller, or a part of one for some modality, that can say where it looks."""
+
+    def looks(self, tokens: Mapping[str, Tensor]) -> Looks:
+        """Where it looks in `tokens[tap]` `[B, T, N, C]` of its modality."""
 
 
 _MODULES = {"mettle": "lcd", "linear": "linear"}

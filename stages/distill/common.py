@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from avpipe.stages.distill import Distilled
+from avpipe.stages.distill import Distilled, Looking, Looks
 
 
 class ToCommonWidth(nn.Module):
@@ -42,3 +42,7 @@ class EachModality(nn.Module):
     def forward(self, tokens: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Distilled]:
         """Distils every modality; see `avpipe.stages.distill`."""
         return {modality: part(tokens[modality]) for modality, part in self.parts.items()}
+
+    def looks(self, tokens: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Looks]:
+        """Where the parts look that can say so; empty for a method without attention."""
+        return {m: part.looks(tokens[m]) for m, part in self.parts.items() if isinstance(part, Looking)}

@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from avpipe.stages import attention
 from avpipe.stages.config import TrainConfig
-from avpipe.stages.distill import Distilled, Shapes, register
+from avpipe.stages.distill import Distilled, Looks, Shapes, register
 from avpipe.stages.distill.common import EachModality, ToCommonWidth
+
+MECHANISMS = (("kept", "keeps what was pretrained (P)"), ("adapted", "adapts to the task (T)"))
 
 
 class TapDistiller(nn.Module):
@@ -58,11 +60,24 @@ class TapDistiller(nn.Module):
         adapted = (adapted + self.token_bias @ self.to_value) @ self.back
         return kept + self.gate * adapted
 
+    def looks(self, x: Tensor) -> Tensor:
+        """Where P and T look in tokens `[S, N, C]` (float32): `[S, 2, N]`, mean over meta-tokens and over T's heads."""
+        queries = self.query_norm(self.meta)
+        keep, narrow, w_k = self._queries(queries)
+        folded = attention.fold_queries(narrow, w_k, self.heads)
+        weights = attention.token_weights(torch.cat([keep, folded]), x, attention.token_rstd(x))  # S (K + HK) N
+        parts = torch.split(weights, [len(keep), len(folded)], dim=1)
+        return torch.stack([part.mean(dim=1) for part in parts], dim=1)
+
+    def _queries(self, queries: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """P's queries `[K, C]` scaled and with LN(X)'s gain, T's narrow ones `[K, r]`, and T's W_k with the gain."""
+        keep = queries * self.token_gain * queries.shape[-1] ** -0.5
+        return keep, queries @ self.to_query, self.token_gain[:, None] * self.to_key
+
     def _both(self, queries: Tensor, x: Tensor, rstd: Tensor) -> tuple[Tensor, Tensor]:
         """P `[S, K, C]` and the heads' result `[S, K, r]`; both in one pass over the tokens where folding pays."""
-        keep = queries * self.token_gain * x.shape[-1] ** -0.5
-        narrow = queries @ self.to_query
-        w_k, w_v = self.token_gain[:, None] * self.to_key, self.token_gain[:, None] * self.to_value
+        keep, narrow, w_k = self._queries(queries)
+        w_v = self.token_gain[:, None] * self.to_value
         k, rank = narrow.shape
         if not attention.absorbing_pays(k, self.heads, rank):
             kept = torch.bmm(attention.token_weights(keep, x, rstd), x)
@@ -101,6 +116,15 @@ class ModalityDistiller(nn.Module):
             meta = distil(x.flatten(0, 1).float())
             mapped.append(to_common(meta).view(*x.shape[:2], *meta.shape[1:2], -1))  # B T K d
         return Distilled(torch.stack(mapped).mean(dim=(0, 3)), mapped[-1])
+
+    def looks(self, tokens: Mapping[str, Tensor]) -> Looks:
+        """Where both mechanisms of every tap look in `tokens[tap]` `[B, T, N, C]`."""
+        weights = {}
+        for tap, distil in zip(self.taps, self.distillers, strict=True):
+            x = tokens[tap]
+            assert isinstance(distil, TapDistiller)
+            weights[tap] = distil.looks(x.flatten(0, 1).float()).view(*x.shape[:2], len(MECHANISMS), -1)
+        return Looks(MECHANISMS, weights)
 
 
 @register("mettle")

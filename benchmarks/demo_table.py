@@ -1,0 +1,179 @@
+"""The table of `docs/demo.md`: demo data of several seeds, methods and controls trained with several seeds on each.
+
+    python benchmarks/demo_table.py --out /tmp/demo-table
+    python benchmarks/demo_table.py --out /tmp/demo-table --dataset avsbench
+
+What is done already is used again, so a run that was stopped goes on. Every number is printed from the runs' own
+metrics.json; nothing is chosen by it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+METRIC = {"ave": "accuracy", "avsbench": "miou"}
+CASES = {
+    "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual", "linear-audio", "linear-visual"),
+    "avsbench": ("mettle-both", "linear-both", "mettle-visual", "linear-visual"),
+}
+CONTROLS = ("linear-both", "linear-audio", "linear-visual")
+BACKBONES = {"pretrained": "demo", "random": "random:0"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training run."""
+
+    dataset: str
+    data_seed: int
+    backbones: str
+    case: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Name of its run folder."""
+        return f"{self.dataset}-{self.data_seed}-{self.backbones}-{self.case}-{self.seed}"
+
+
+def prepare(out: Path, dataset: str, data_seed: int, backbones: str, clips: int | None) -> None:
+    """Data and cache."""
+    from avpipe.stages.demo.generate import make_demo
+    from avpipe.stages.demo.run import extract_demo
+
+    make_demo(dataset, _data(out, dataset, data_seed), seed=data_seed, clips=clips)
+    extract_demo(
+        dataset,
+        _data(out, dataset, data_seed),
+        _cache(out, dataset, data_seed, backbones),
+        weights=BACKBONES[backbones],
+    )
+
+
+def _data(out: Path, dataset: str, data_seed: int) -> Path:
+    return out / "data" / f"{dataset}-{data_seed}"
+
+
+def _cache(out: Path, dataset: str, data_seed: int, backbones: str) -> Path:
+    return out / "cache" / f"{dataset}-{data_seed}-{backbones}"
+
+
+def run(out: Path, job: Job) -> dict[str, Any]:
+    """Trains and scores one run, unless that is done; the content of its metrics.json, with the shuffles."""
+    import torch
+
+    torch.set_num_threads(1)
+    from avpipe.stages.demo.run import SETTINGS
+    from avpipe.stages.evaluate import evaluate
+    from avpipe.stages.train import TrainOptions, train
+
+    folder = out / "runs" / job.name
+    done = folder / "table.json"
+    if done.exists():
+        found: dict[str, Any] = json.loads(done.read_text())
+        return found
+    method, modality = job.case.split("-")
+    data, cache = _data(out, job.dataset, job.data_seed), _cache(out, job.dataset, job.data_seed, job.backbones)
+    train(
+        TrainOptions(
+            dataset=job.dataset,
+            root=data,
+            cache=cache,
+            method=method,
+            modality=modality,
+            run=folder,
+            resume=(folder / "config.yaml").exists(),
+            overrides=() if (folder / "config.yaml").exists() else (f"seed={job.seed}", *SETTINGS),
+        )
+    )
+    result = evaluate(folder)
+    result["shuffles"] = _shuffles(folder, data, cache) if modality == "both" else None
+    done.write_text(json.dumps(result, indent=1))
+    return result
+
+
+def _shuffles(folder: Path, data: Path, cache: Path) -> list[dict[str, Any]]:
+    """What the score on test is when one modality comes from another clip."""
+    import torch
+
+    from avpipe.pipeline import open_cache
+    from avpipe.pipeline.datasets import load_dataset
+    from avpipe.stages.inference import load_trained
+    from avpipe.stages.runs import RunConfig
+    from avpipe.stages.shuffle import shuffle_costs
+    from avpipe.stages.train_inputs import labelled
+
+    config, device = RunConfig.load(folder), torch.device("cpu")
+    samples = labelled(load_dataset(config.dataset, data), "test")
+    trained = load_trained(folder, config, open_cache(cache), samples, device)
+    task, batch = config.build_task(samples), config.train.batch
+    return [
+        asdict(row)
+        for row in shuffle_costs(trained.model, trained.data, task, batch=batch, device=device, layers=False).rows
+    ]
+
+
+def table(out: Path, jobs: Iterable[Job], results: Iterable[dict[str, Any]]) -> str:
+    """Rows: backbones and case; columns: mean per data seed, mean and deviation of all."""
+    import numpy as np
+
+    by_row: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    shuffled: dict[tuple[str, str], list[float]] = {}
+    for job, result in zip(jobs, results, strict=True):
+        metric = METRIC[job.dataset]
+        by_row.setdefault((job.backbones, job.case), []).append((job.data_seed, result["metrics"][metric]))
+        for name, scores in result["baselines"].items():
+            if job.case == "linear-both" and job.backbones == "pretrained":
+                by_row.setdefault(("", name.replace("_", " ")), []).append((job.data_seed, scores[metric]))
+        for entry in result.get("shuffles") or ():
+            label = (job.backbones, f"{job.case}, {entry['modality']} of another clip")
+            shuffled.setdefault(label, []).append((job.data_seed, entry["score"]))
+    seeds = sorted({seed for rows in by_row.values() for seed, _ in rows})
+    lines = ["| backbones | case | " + " | ".join(f"data {seed}" for seed in seeds) + " | all | runs |"]
+    lines.append("|---|---|" + "---:|" * (len(seeds) + 2))
+    for (backbones, case), rows in {**by_row, **shuffled}.items():
+        means = [np.mean([score for own, score in rows if own == seed]) for seed in seeds]
+        scores = [score for _, score in rows]
+        cells = " | ".join(f"{mean:.3f}" for mean in means)
+        lines.append(
+            f"| {backbones} | {case} | {cells} | {np.mean(scores):.3f} ± {np.std(scores):.3f} | {len(scores)} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Prepares, trains, prints."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--dataset", choices=list(METRIC), default="ave")
+    parser.add_argument("--data-seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--backbones", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
+    parser.add_argument("--cases", nargs="+", help="default: all of the dataset")
+    parser.add_argument("--controls", action="store_true", help="train the controls alone")
+    parser.add_argument("--clips", type=int, help="clips of each data seed; default: the demo's")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # each process has a core of its own
+    args.out.mkdir(parents=True, exist_ok=True)
+    cases = args.cases or [case for case in CASES[args.dataset] if not args.controls or case in CONTROLS]
+    for data_seed, backbones in product(args.data_seeds, args.backbones):
+        prepare(args.out, args.dataset, data_seed, backbones, args.clips)
+    jobs = [Job(args.dataset, *rest) for rest in product(args.data_seeds, args.backbones, cases, args.seeds)]
+    with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
+        futures = [pool.submit(run, args.out, job) for job in jobs]
+        results = [future.result() for future in futures]
+    print(table(args.out, jobs, results))
+
+
+if __name__ == "__main__":
+    main()

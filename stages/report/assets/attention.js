@@ -1,0 +1,102 @@
+// Attention maps: how they are stored, and how they are painted over a picture.
+
+// A dark-to-bright scale whose lightness rises evenly, so that it reads without colour too.
+const HEAT = [
+  [0, 0, 4],
+  [31, 12, 72],
+  [85, 15, 109],
+  [136, 34, 106],
+  [186, 54, 85],
+  [227, 89, 51],
+  [249, 140, 10],
+  [249, 201, 50],
+  [252, 255, 164],
+];
+const HEAT_TABLE = Uint8Array.from({ length: 256 * 3 }, (_, i) => {
+  const at = (Math.floor(i / 3) / 255) * (HEAT.length - 1);
+  const low = Math.min(HEAT.length - 2, Math.floor(at));
+  return Math.round(HEAT[low][i % 3] + (at - low) * (HEAT[low + 1][i % 3] - HEAT[low][i % 3]));
+});
+
+const scratch = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+
+/** Paints RGBA pixels of a small picture into a box of a canvas, pixel by pixel as they are. */
+function paintPixels(context, pixels, width, height, box, smooth = false) {
+  scratch.canvas.width = width;
+  scratch.canvas.height = height;
+  scratch.putImageData(new ImageData(pixels, width, height), 0, 0);
+  context.imageSmoothingEnabled = smooth;
+  context.drawImage(scratch.canvas, box.x, box.y, box.width, box.height);
+}
+
+/** The maps of a modality: `at(segment, layer, mechanism)` gives rows x columns of 0 to 255. */
+function readMaps(attention) {
+  const [rows, columns] = attention.grid;
+  const size = rows * columns;
+  const layers = attention.taps.length;
+  const mechanisms = attention.mechanisms.length;
+  const all = bytesOf(attention.maps);
+  const at = (segment, layer, mechanism) => {
+    const first = ((segment * layers + layer) * mechanisms + mechanism) * size;
+    return first + size <= all.length ? all.subarray(first, first + size) : null;
+  };
+  return { ...attention, rows, columns, at };
+}
+
+/** Paints one map, fainter where it is low, so that the picture shows; `upward` when row 0 is the lowest. */
+function paintMap(context, map, rows, columns, box, opacity, upward) {
+  const pixels = new Uint8ClampedArray(rows * columns * 4);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const value = map[(upward ? rows - 1 - row : row) * columns + column];
+      const to = (row * columns + column) * 4;
+      pixels[to] = HEAT_TABLE[value * 3];
+      pixels[to + 1] = HEAT_TABLE[value * 3 + 1];
+      pixels[to + 2] = HEAT_TABLE[value * 3 + 2];
+      pixels[to + 3] = 255 * opacity * (0.2 + (0.8 * value) / 255);
+    }
+  }
+  paintPixels(context, pixels, columns, rows, box);
+}
+
+/** Switches of one modality's attention; `changed` gets the state after each change: {on, layer, mechanism}. */
+function attentionSwitches(modality, maps, changed) {
+  const state = { on: false, layer: maps.taps.length - 1, mechanism: 0 };
+  const choose = (label, key, options) =>
+    el(
+      'label',
+      {},
+      el('span', { text: label }),
+      el(
+        'select',
+        { on: { change: (event) => set({ [key]: Number(event.target.value), on: true }) } },
+        ...options.map((text, value) => el('option', { value, text, selected: value === state[key] })),
+      ),
+    );
+  const box = el('input', { type: 'checkbox', on: { change: () => set({ on: box.checked }) } });
+  const set = (change) => {
+    Object.assign(state, change);
+    box.checked = state.on;
+    changed(state);
+  };
+  const node = el(
+    'fieldset',
+    { class: 'switches', 'data-modality': modality },
+    el('legend', {}, el('label', {}, box, el('span', { text: `${capital(modality)} attention` }))),
+    choose('Layer', 'layer', maps.taps),
+    choose(
+      'Mechanism',
+      'mechanism',
+      maps.mechanisms.map((one) => one.label),
+    ),
+  );
+  return { node, state };
+}
+
+/** What share of the attention lies on tokens that are no part of the picture. */
+function prefixText(maps, segment, state) {
+  const share = maps.prefix_share?.[segment]?.[state.layer]?.[state.mechanism];
+  return typeof share === 'number' && share > 0
+    ? `${percent(share, 0)} of the attention lies on class and register tokens, outside the map.`
+    : '';
+}

@@ -1,0 +1,95 @@
+// The list of clips: filters, and rows that are made as they are needed.
+
+const ALL_OPEN = DATA.clips.every((clip) => clip.detail);
+
+/** The row of a clip; `pick` is called with the place of a clip in the data. */
+function clipRow(place, pick) {
+  const clip = DATA.clips[place];
+  const strips = isEvents()
+    ? [classStrip(clip.truth), classStrip(clip.predicted, clip.truth)]
+    : [barStrip(clip.iou, 'IoU')];
+  const more = [clip.held ? '' : 'not in the cache', clip.detail ? '' : 'no media in this page'].filter(Boolean);
+  const name = [clip.id, scoreText(clip), describe(clip), ...more].join(', ');
+  const button = el(
+    'button',
+    {
+      type: 'button',
+      class: 'clip',
+      tabindex: '-1',
+      'aria-label': name,
+      'data-place': place,
+      on: { click: () => pick(place) },
+    },
+    el(
+      'span',
+      { class: 'top' },
+      named(clip.id, { class: 'id' }),
+      clip.held ? null : el('span', { class: 'tag', text: 'not in the cache' }),
+      clip.detail && !ALL_OPEN ? el('span', { class: 'tag', text: 'media' }) : null,
+      el('span', { class: isWrong(clip) ? 'score low' : 'score', text: scoreText(clip) }),
+    ),
+    ...strips,
+  );
+  return el('li', {}, button);
+}
+
+/** What the clip can be found by. */
+function haystack(clip) {
+  const ids = isEvents() ? [...new Set([...clip.truth, ...clip.predicted])] : [];
+  return [clip.id, ...ids.map(className)].join('\n').toLowerCase();
+}
+
+/** The filters; `changed` gets the places of the clips that pass, in order. */
+function makeFilters(changed) {
+  const text = el('input', {
+    type: 'search',
+    placeholder: isEvents() ? 'Name or class' : 'Name',
+    'aria-label': 'Find clips by name or class',
+  });
+  const classes = el(
+    'select',
+    { 'aria-label': 'Class' },
+    el('option', { value: '', text: 'All classes' }),
+    ...DATA.classes.map((name, id) => el('option', { value: id, text: name })),
+  );
+  const order = el(
+    'select',
+    { 'aria-label': 'Order' },
+    el('option', { value: 'hard', text: 'Hardest first' }),
+    el('option', { value: 'easy', text: 'Easiest first' }),
+  );
+  const wrong = el('input', { type: 'checkbox' });
+  const media = el('input', { type: 'checkbox' });
+  const found = el('p', { class: 'found', role: 'status' });
+  const hay = DATA.clips.map(haystack);
+
+  const passes = (clip, place) =>
+    hay[place].includes(text.value.trim().toLowerCase()) &&
+    (classes.value === '' ||
+      clip.truth.includes(Number(classes.value)) ||
+      clip.predicted.includes(Number(classes.value))) &&
+    (!wrong.checked || isWrong(clip)) &&
+    (!media.checked || clip.detail);
+  const apply = () => {
+    const places = DATA.clips.map((_, place) => place).filter((place) => passes(DATA.clips[place], place));
+    if (order.value === 'easy') places.reverse();
+    found.textContent =
+      places.length === DATA.clips.length
+        ? plural(places.length, 'clip')
+        : `${count(places.length)} of ${plural(DATA.clips.length, 'clip')}`;
+    changed(places);
+  };
+  for (const control of [text, classes, order, wrong, media]) control.addEventListener('input', apply);
+  const check = (box, label) => el('label', { class: 'check' }, box, el('span', { text: label }));
+  const node = el(
+    'div',
+    { class: 'filters', role: 'search', 'aria-label': 'Clips' },
+    text,
+    isEvents() ? classes : null,
+    order,
+    check(wrong, isEvents() ? 'Wrong only' : 'IoU below one half'),
+    ALL_OPEN ? null : check(media, 'With media'),
+    found,
+  );
+  return { node, apply };
+}

@@ -1,0 +1,91 @@
+"""The clips of a report, hardest first, the confusion matrix, and which clips get a detail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from avpipe.stages.report.sources import Sources
+from avpipe.stages.tasks import EventsTask, SegmentationTask
+
+
+def rows(sources: Sources, task: EventsTask | SegmentationTask) -> tuple[list[dict[str, Any]], list[int]]:
+    """One entry per sample, hardest first, and the place in `sources.samples` of each.
+
+    Hard is a low score; among equals (events), a low probability of the true classes.
+    """
+    missing = set(sources.metrics["missing_samples"])
+    found = []
+    for index, sample in enumerate(sources.samples):
+        entry, rank = _event(sources, task, index) if isinstance(task, EventsTask) else _mask(sources, task, index)
+        about = {"id": sample.id, "held": sample.id not in missing, "detail": False}
+        found.append((rank, index, {**about, **entry}))
+    found.sort(key=lambda item: item[:2])
+    return [entry for _, _, entry in found], [index for _, index, _ in found]
+
+
+def predictions(sources: Sources, index: int) -> npt.NDArray[Any]:
+    """The stored prediction of one sample: scores `[T, classes]` or logits `[T, H, W]`."""
+    name = "scores" if sources.config.model.task == "events" else "logits"
+    start, end = sources.starts[index : index + 2]
+    return sources.predictions[name][start:end]
+
+
+def confusion(sources: Sources, task: EventsTask | SegmentationTask) -> dict[str, Any] | None:
+    """How often each true class (row) was predicted as each class (column), by segments; None for masks.
+
+    Classes that occur in neither are left out.
+    """
+    if not isinstance(task, EventsTask):
+        return None
+    truth, predicted = np.concatenate(task.truth), sources.predictions["predicted"]
+    counts = np.zeros((task.classes, task.classes), dtype=np.int64)
+    np.add.at(counts, (truth, predicted), 1)
+    used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
+    return {"classes": [sources.config.classes[i] for i in used], "counts": counts[np.ix_(used, used)].tolist()}
+
+
+def choose(clips: list[dict[str, Any]], count: int) -> list[int]:
+    """Places of the clips that get a detail: half of `count` the hardest, the rest spread over those behind them.
+
+    Clips without features have little to show: they get one where all others have theirs.
+    """
+    ranks = [place for place, clip in enumerate(clips) if clip["held"]]
+    if count >= len(ranks):
+        others = [place for place, clip in enumerate(clips) if not clip["held"]]
+        return ranks + others[: count - len(ranks)]
+    hardest = (count + 1) // 2
+    rest = ranks[hardest:]
+    spread = np.linspace(0, len(rest) - 1, count - hardest + 1)[1:] if count > hardest else np.empty(0)
+    return ranks[:hardest] + [rest[round(float(place))] for place in spread]
+
+
+def _event(sources: Sources, task: EventsTask, index: int) -> tuple[dict[str, Any], tuple[float, float]]:
+    scores, truth = predictions(sources, index), task.truth[index]
+    chance = _softmax(scores)
+    predicted = np.argmax(scores, axis=-1)
+    score = float(task.values(index, scores).mean())
+    entry = {
+        "score": score,
+        "segments": len(truth),
+        "truth": truth.tolist(),
+        "predicted": predicted.tolist(),
+        "certainty": [round(float(row[i]), 4) for row, i in zip(chance, predicted, strict=True)],
+    }
+    return entry, (score, float(chance[np.arange(len(truth)), truth].mean()))
+
+
+def _mask(sources: Sources, task: SegmentationTask, index: int) -> tuple[dict[str, Any], tuple[float, float]]:
+    masks = sources.samples[index].masks or ()
+    values = iter(task.values(index, predictions(sources, index)).tolist())
+    iou = [None if mask is None else round(float(next(values)), 6) for mask in masks]
+    known = [value for value in iou if value is not None]
+    score = float(np.mean(known))
+    return {"score": score, "segments": len(masks), "iou": iou}, (score, 0.0)
+
+
+def _softmax(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    powers = np.exp(scores.astype(np.float64) - scores.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -1,0 +1,134 @@
+"""The table of scores: this run, other runs on the same features, and answers that ignore their input."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.errors import UsageError
+from avpipe.stages import runs
+from avpipe.stages.report.sources import Sources, is_scored, read_metrics
+from avpipe.stages.runs import RunConfig
+
+MAIN = {"events": "accuracy", "segmentation": "miou"}
+METRICS = {"events": ("accuracy",), "segmentation": ("miou", "fscore")}
+SHOWN_DIFFERENCES = 4
+"""Settings that the label of another run names at most."""
+
+
+def tables(sources: Sources, beside: Sequence[Path] | None) -> tuple[dict[str, Any], list[str]]:
+    """The scores by protocol, the official one first, and notes on what was left out.
+
+    Args:
+        sources: the run.
+        beside: other runs; None: every run in the same folder that has the same features.
+
+    Returns:
+        `main` (the metric that counts), `protocols` (each `name`, `metrics`, `rows`); and the notes.
+
+    Raises:
+        UsageError: a run in `beside` cannot be shown beside this one.
+    """
+    others, notes = _named(sources, beside) if beside is not None else _siblings(sources)
+    ours = [_row("this", _label(sources.config, sources.config), sources.config, sources.run, sources.metrics)]
+    ours += [_row("run", _label(config, sources.config), config, run, metrics) for run, config, metrics in others]
+    names = [sources.metrics["protocol"], *sources.metrics.get("other_protocols", {})]
+    metrics = METRICS[sources.config.model.task]
+    protocols = []
+    for name in names:
+        constants = [
+            {"label": key.replace("_", " "), "kind": "constant", "seed": None, "run": None, "scores": scores}
+            for key, scores in sources.metrics["baselines"].items()
+        ]
+        rows = [_values(row, name, sources.metrics["protocol"], metrics) for row in (*ours, *constants)]
+        protocols.append({"name": name, "metrics": list(metrics), "rows": [row for row in rows if row is not None]})
+    return {"main": MAIN[sources.config.model.task], "protocols": protocols}, notes
+
+
+Other = tuple[Path, RunConfig, dict[str, Any]]
+
+
+def _row(kind: str, label: str, config: RunConfig, run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
+    scores = {**metrics["metrics"], "other_protocols": metrics.get("other_protocols", {})}
+    name = run.resolve().name
+    return {"label": label, "kind": kind, "seed": config.train.seed, "run": name, "scores": scores}
+
+
+def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Sequence[str]) -> dict[str, Any] | None:
+    """A row with its values by one protocol; None where it was not scored by that one."""
+    scores = row["scores"] if protocol == official else row["scores"].get("other_protocols", {}).get(protocol)
+    if scores is None:
+        return None
+    return {
+        **{key: row[key] for key in ("label", "kind", "seed", "run")},
+        "values": {m: scores.get(m) for m in metrics},
+    }
+
+
+def _label(config: RunConfig, ours: RunConfig) -> str:
+    """Method and modality, and the settings in which a run differs from ours."""
+    ignored = ("method", "modality", "seed")
+    theirs, own = config.train.to_dict(), ours.train.to_dict()
+    other = [f"{key}={value}" for key, value in theirs.items() if key not in ignored and own[key] != value]
+    shown = other[:SHOWN_DIFFERENCES] + (["..."] if len(other) > SHOWN_DIFFERENCES else [])
+    return ", ".join([f"{config.train.method} ({config.train.modality})", *shown])
+
+
+def _named(sources: Sources, beside: Sequence[Path]) -> tuple[list[Other], list[str]]:
+    """The runs that the user named; one that cannot be shown is an error."""
+    found, foreign = [], []
+    for run in dict.fromkeys(beside):
+        if run.resolve() == sources.run.resolve():
+            continue
+        config = RunConfig.load(run)
+        if why := _not_comparable(sources, run, config):
+            raise UsageError(f"--beside {run} cannot be shown: {why}")
+        if not _same_features(sources, run):
+            foreign.append(run.resolve().name)
+        found.append((run, config, read_metrics(run, sources.split)))
+    return found, [f"On other features than this run: {', '.join(foreign)}."] if foreign else []
+
+
+def _siblings(sources: Sources) -> tuple[list[Other], list[str]]:
+    """The runs in the same folder, on the same dataset, that can be compared; a note on those that cannot."""
+    found: list[Other] = []
+    left_out: dict[str, list[str]] = defaultdict(list)
+    own = sources.run.resolve()
+    for run in sorted(path.parent for path in own.parent.glob(f"*/{runs.CONFIG}")):
+        if run == own:
+            continue
+        try:
+            config = RunConfig.load(run)
+            if config.dataset != sources.config.dataset:
+                continue
+            why = _not_comparable(sources, run, config)
+            if not why and not _same_features(sources, run):
+                why = "trained on other features, or on the cache before it changed"
+            if not why:
+                found.append((run, config, read_metrics(run, sources.split)))
+        except UsageError:
+            why = "cannot be read"
+        if why:
+            left_out[why].append(run.name)
+    return found, [f"Not shown beside this run: {', '.join(names)} ({why})." for why, names in left_out.items()]
+
+
+def _not_comparable(sources: Sources, run: Path, config: RunConfig) -> str:
+    """Why a run's scores say nothing beside ours; empty where they do."""
+    if config.dataset != sources.config.dataset:
+        return f"it is on {config.dataset}, this run is on {sources.config.dataset}"
+    if not is_scored(run, sources.split):
+        return f"not scored on {sources.split} since it was trained; `avpipe evaluate` does that"
+    metrics = read_metrics(run, sources.split)
+    if metrics.get("protocol") != sources.metrics["protocol"]:
+        return f"scored by protocol {metrics.get('protocol')}"
+    if metrics.get("samples") != sources.metrics["samples"]:
+        return f"scored on {metrics.get('samples')} samples, not on {sources.metrics['samples']}"
+    return ""
+
+
+def _same_features(sources: Sources, run: Path) -> bool:
+    content = runs.recorded_environment(run).get("content_hash")
+    return content is not None and content == sources.environment.get("content_hash")

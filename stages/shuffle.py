@@ -1,0 +1,160 @@
+"""How much each layer matters to a trained model: its tokens are taken from another clip, all else stays.
+
+    costs = shuffle_costs(model, data, task, batch=8, device=torch.device("cpu"))
+    for row in costs.rows:
+        print(row.modality, row.tap or "all layers", row.cost)
+
+This is permutation importance. It holds for any method and any task, needs no training, and keeps the tokens in their
+usual range, which zeros would not. What it shows is what this model uses, and not what a layer holds: of two layers
+that say the same, both may cost little.
+
+Legend: B batch, T segments, N tokens, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from avpipe.pipeline.errors import UsageError
+from avpipe.stages.features import ClipFeatures, FeatureBatch
+from avpipe.stages.tasks import Prediction, Task
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleCost:
+    """What is lost without the right tokens of one layer, or of a whole modality.
+
+    Attributes:
+        modality: `audio` or `visual`.
+        tap: the layer; None for all layers of the modality at once.
+        score: the score with tokens of another clip there.
+        cost: what the score falls by; negative where it rises.
+    """
+
+    modality: str
+    tap: str | None
+    score: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShuffleCosts:
+    """All of it.
+
+    Attributes:
+        metric: what is measured: the task's validation score.
+        base: the score with every token in its place.
+        rows: for each modality all of it first, then its taps in order of depth.
+    """
+
+    metric: str
+    base: float
+    rows: tuple[ShuffleCost, ...]
+
+
+def shuffle_costs(
+    model: nn.Module,
+    data: ClipFeatures,
+    task: Task,
+    *,
+    batch: int,
+    device: torch.device,
+    layers: bool = True,
+    seed: int = 0,
+    advance: Callable[[int], object] = lambda samples: None,
+) -> ShuffleCosts:
+    """Measures what each layer and each modality is worth to a model.
+
+    Predictions are scored as they come, so memory does not grow with the number of samples. Samples without features
+    count as blank ones, everywhere alike.
+
+    Args:
+        model: gives logits for a `FeatureBatch`, on `device`.
+        data: features of labelled samples, of two clips at least.
+        task: rules for the same samples.
+        batch: samples at a time.
+        device: where the model lies.
+        layers: whether single taps are measured too, beside whole modalities.
+        seed: of the exchange; see `donors`.
+        advance: called with the number of samples done; with `layers` the held samples come `passes(data)` times.
+
+    Raises:
+        UsageError: there are fewer than two clips with features.
+    """
+    givers = donors([data.samples[i].clip for i in data.held], seed)
+
+    def score(chosen: Mapping[str, Sequence[str]]) -> float:
+        return task.validate(_predictions(model, data, task, chosen, givers, batch, device, advance))
+
+    base, rows = score({}), []
+    for modality, taps in data.store.taps.items():
+        whole = score({modality: taps})
+        rows.append(ShuffleCost(modality, None, whole, base - whole))
+        for tap in taps if layers else ():
+            one = whole if len(taps) == 1 else score({modality: (tap,)})
+            rows.append(ShuffleCost(modality, tap, one, base - one))
+    return ShuffleCosts(task.metric, base, tuple(rows))
+
+
+def passes(data: ClipFeatures) -> int:
+    """How often `shuffle_costs` predicts all held samples."""
+    return 1 + sum(1 + (len(taps) if len(taps) > 1 else 0) for taps in data.store.taps.values())
+
+
+def donors(clips: Sequence[str], seed: int) -> dict[str, str]:
+    """For each clip another one that gives it tokens: one round through all clips in random order.
+
+    Raises:
+        UsageError: there are fewer than two clips.
+    """
+    names = list(dict.fromkeys(clips))
+    if len(names) < 2:
+        raise UsageError(f"tokens can be exchanged between two clips or more, there are {len(names)} with features")
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+    return dict(zip(order, [*order[1:], order[0]], strict=True))
+
+
+def _predictions(
+    model: nn.Module,
+    data: ClipFeatures,
+    task: Task,
+    chosen: Mapping[str, Sequence[str]],
+    givers: Mapping[str, str],
+    batch: int,
+    device: torch.device,
+    advance: Callable[[int], object],
+) -> Iterator[Prediction]:
+    """One prediction per sample, in order, with the chosen taps' tokens from the givers."""
+    model.eval()
+    batches, held = iter(data.batches(batch)), frozenset(data.held)
+    ready: dict[int, Prediction] = {}
+    for index in range(len(data)):
+        if index in held and index not in ready:
+            indices = next(batches)
+            features = _exchanged(data, data.batch(indices), chosen, givers).to(device)
+            with torch.no_grad():
+                ready.update(zip(indices, task.predictions(model(features), features), strict=True))
+            advance(len(indices))
+        yield ready.pop(index) if index in ready else task.blank(index)
+
+
+def _exchanged(
+    data: ClipFeatures, batch: FeatureBatch, chosen: Mapping[str, Sequence[str]], givers: Mapping[str, str]
+) -> FeatureBatch:
+    """A batch with some taps' tokens from the givers; a shorter giver starts again from its first segment."""
+    if not chosen:
+        return batch
+    steps = np.arange(batch.present.shape[1])
+    clips = [data.store.clips[givers[data.samples[i].clip]] for i in batch.indices]
+    rows = np.stack([clip.start + steps % clip.segments for clip in clips])  # B T
+    flat = data.store.read(rows.ravel())
+    tokens: dict[str, dict[str, Tensor]] = {m: dict(taps) for m, taps in batch.tokens.items()}
+    for modality, taps in chosen.items():
+        for tap in taps:
+            tokens[modality][tap] = flat[f"{modality}/{tap}"].view(tokens[modality][tap].shape)
+    return replace(batch, tokens=tokens)

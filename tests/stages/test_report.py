@@ -1,0 +1,429 @@
+"""What a report says: scores beside controls, clips hardest first, media as stored, and what is lacking."""
+
+import base64
+import io
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from PIL import Image
+
+from avpipe.pipeline import open_cache
+from avpipe.pipeline.datasets import load_dataset
+from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
+from avpipe.stages import runs
+from avpipe.stages.backbones.timm_table import LOGMEL
+from avpipe.stages.evaluate import evaluate
+from avpipe.stages.extract import extract
+from avpipe.stages.job import Wish, choose_backbones, resolve
+from avpipe.stages.report import make_report, media, samples
+from avpipe.stages.report.details import details, plan
+from avpipe.stages.report.document import build, finite
+from avpipe.stages.report.sources import open_sources
+from avpipe.stages.train import TrainOptions, train
+
+SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
+
+
+@pytest.fixture(autouse=True)
+def in_own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("AVPIPE_DATA", raising=False)
+    monkeypatch.delenv("AVPIPE_CACHE", raising=False)
+
+
+@pytest.fixture(scope="module")
+def event_run(toy_events, tmp_path_factory):
+    run = tmp_path_factory.mktemp("events") / "runs" / "ours"
+    train(TrainOptions(cache=toy_events.cache, run=run, overrides=("epochs=4",)))
+    evaluate(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def mask_run(toy_masks, tmp_path_factory):
+    run = tmp_path_factory.mktemp("masks") / "ours"
+    train(TrainOptions(cache=toy_masks.cache, run=run, overrides=("epochs=2",)))
+    evaluate(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def media_run(new_ave, tmp_path_factory):
+    """A run on real media, 4 clips of test: 32-pixel frames, 4 patches, log-mel sound."""
+    base = tmp_path_factory.mktemp("media")
+    new_ave(base / "data" / "ave").add(16)
+    dataset = load_dataset("ave", base / "data" / "ave")
+    wishes = {m: Wish("test_vit", "random:0", 32 if m == "visual" else None) for m in ("visual", "audio")}
+    job = resolve(
+        dataset,
+        choose_backbones(dataset, wishes),
+        cache=base / "cache",
+        layers="last:2",
+        dtype="float16",
+        decoder="decord",
+        device="cpu",
+        batch=None,
+        deadline_seconds=60.0,
+    )
+    assert extract(dataset, job).left == 0
+    train(TrainOptions(cache=base / "cache", run=base / "run", overrides=(*SMALL, "epochs=1")))
+    return base / "run"
+
+
+def made(run, clips=24, split="test", beside=None, cache=None, root=None):
+    sources = open_sources(run, split, cache, root, "cpu")
+    return sources, build(sources, clips=clips, beside=beside, device="cpu")
+
+
+def picture(text):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+def copied(run, to):
+    """A copy that keeps times, as a move would."""
+    shutil.copytree(run, to, copy_function=shutil.copy2)
+    return to
+
+
+def test_events(event_run, toy_events):
+    data = made(event_run)[1].data
+    json.dumps(data, allow_nan=False)
+    metrics = json.loads((event_run / "metrics.json").read_text())
+    (protocol,) = data["scores"]["protocols"]
+    ours, constant = protocol["rows"]
+    assert (data["scores"]["main"], protocol["name"]) == ("accuracy", "ave-segment-accuracy")
+    assert (ours["kind"], ours["label"], ours["values"]) == (
+        "this",
+        "mettle (both)",
+        {"accuracy": metrics["metrics"]["accuracy"]},
+    )
+    assert constant["kind"] == "constant"
+    assert constant["values"]["accuracy"] == metrics["baselines"]["majority_class"]["accuracy"]
+    labels = {sample.id: list(sample.events) for sample in load_dataset("ave", toy_events.root).split("test")}
+    assert {clip["id"]: clip["truth"] for clip in data["clips"]} == labels
+    for clip in data["clips"]:
+        assert clip["score"] == np.mean(np.equal(clip["truth"], clip["predicted"]))
+        assert all(1 / 29 <= chance <= 1 for chance in clip["certainty"])
+    ranks = [clip["score"] for clip in data["clips"]]
+    assert ranks == sorted(ranks)
+    assert np.mean(ranks) == pytest.approx(metrics["metrics"]["accuracy"])
+    counts = np.array(data["confusion"]["counts"])
+    assert counts.sum() == 80
+    assert np.trace(counts) == metrics["metrics"]["correct"]
+    background = data["confusion"]["classes"].index("background")
+    truth = [label for row in labels.values() for label in row]
+    assert counts.sum(axis=1)[background] == truth.count(28)
+    assert (counts.sum(axis=0) + counts.sum(axis=1)).all()
+    assert data["layers"]["base"] == metrics["metrics"]["accuracy"]
+    assert [row["tap"] for row in data["layers"]["rows"]] == [None, "blocks.9", "blocks.10"] * 2
+    assert [record["epoch"] for record in data["curves"]["epochs"]] == [1, 2, 3, 4]
+    assert data["curves"]["score"] in data["curves"]["epochs"][0]
+    assert data["spec"]["visual"]["fields"]["backbone"]["grid"] == [4, 4]
+    stored = sum(cost["value"] for cost in data["costs"] if cost["group"] == "cache" and "/" in cost["name"])
+    assert stored == open_cache(toy_events.cache).summary()["bytes"]
+    assert "The cache has no stored frames and no stored sound." in data["notes"]
+
+
+def test_attention_of_a_run_without_media(event_run):
+    sources, document = made(event_run)
+    found = dict(details(sources, document.viewer, document.planned))
+    assert len(found) == 8
+    detail = found[0]
+    assert [detail[key] for key in ("video", "audio", "frames", "spectrogram", "masks")] == [None] * 5
+    visual = detail["attention"]["visual"]
+    assert (visual["grid"], visual["taps"]) == ([4, 4], ["blocks.9", "blocks.10"])
+    assert [one["key"] for one in visual["mechanisms"]] == ["kept", "adapted"]
+    maps = np.frombuffer(base64.b64decode(visual["maps"]), np.uint8).reshape(10, 2, 2, 16)
+    assert (maps.max(axis=-1) == 255).all()
+    data, index = document.viewer.data, document.planned[0].index
+    with torch.no_grad():
+        weights = document.viewer.model.distiller.looks(data.batch([index]).tokens)["visual"].weights["blocks.10"][0]
+    share = np.array(visual["prefix_share"])[:, 1]
+    np.testing.assert_allclose(share, weights[..., :1].sum(-1), atol=1e-4)
+    grid = weights[..., 1:]
+    np.testing.assert_allclose(maps[:, 1] / 255, grid / grid.max(-1, keepdim=True).values, atol=0.003)
+
+
+def test_masks(mask_run, toy_masks):
+    sources, document = made(mask_run, clips=3)
+    data = document.data
+    metrics = json.loads((mask_run / "metrics.json").read_text())
+    assert [one["name"] for one in data["scores"]["protocols"]] == [
+        "avsbench-batch4",
+        "avsbench-batch1",
+        "avsbench-set",
+    ]
+    for one in data["scores"]["protocols"]:
+        assert [row["kind"] for row in one["rows"]] == ["this", "constant"]
+        official = one["name"] == metrics["protocol"]
+        ours = metrics["metrics"] if official else metrics["other_protocols"][one["name"]]
+        assert one["rows"][0]["values"] == {"miou": ours["miou"], "fscore": ours["fscore"]}
+    assert data["confusion"] is None
+    assert [clip["detail"] for clip in data["clips"]].count(True) == len(document.planned) == 3
+    assert "mean IoU" in data["layers"]["how"].replace("Mean", "mean")
+    every = [value for clip in data["clips"] for value in clip["iou"]]
+    assert np.mean(every) == pytest.approx(metrics["other_protocols"]["avsbench-set"]["miou"], abs=1e-5)
+    stored = np.load(mask_run / "predictions-test.npz")
+    for one, (place, detail) in zip(document.planned, details(sources, document.viewer, document.planned), strict=True):
+        index = stored["ids"].tolist().index(data["clips"][place]["id"])
+        assert (one.place, one.index) == (place, index)
+        masks = detail["masks"]
+        assert masks["size"] == [32, 32]
+        logits = stored["logits"][5 * index : 5 * index + 5].astype(np.float64)
+        for t, file in enumerate(sources.samples[index].masks):
+            assert (picture(masks["truth"][t]) == np.asarray(Image.open(file))).all()
+            np.testing.assert_allclose(picture(masks["predicted"][t]), 255 / (1 + np.exp(-logits[t])), atol=0.51)
+
+
+def test_media_of_the_clips(media_run):
+    sources, document = made(media_run, clips=2)
+    cache = sources.cache
+    assert [one.place for one in document.planned] == [0, 3]
+    for place, detail in details(sources, document.viewer, document.planned):
+        clip = sources.samples[_index(document, place)].clip
+        assert base64.b64decode(detail["video"]["data"]) == sources.clips[clip].video.read_bytes()
+        assert detail["audio"] is None
+        assert detail["frame_size"] == [32, 32]
+        raw = cache.read(cache.rows([clip]), ["visual/frames", "audio/samples"])
+        shown = np.stack([picture(frame) for frame in detail["frames"]]).astype(int)
+        assert np.abs(shown - raw["visual/frames"]).mean() < 8
+        assert len(detail["spectrogram"]) == 10
+        assert set(detail["attention"]) == {"audio", "visual"}
+        json.dumps(finite(detail), allow_nan=False)
+
+
+def _index(document, place):
+    return next(one.index for one in document.planned if one.place == place)
+
+
+def test_stored_media_where_there_is_no_playable_video(media_run, tmp_path):
+    root = tmp_path / "ave"
+    shutil.copytree(media_run.parent / "data" / "ave", root)
+    kept = [sample.clip for sample in load_dataset("ave", root).split("test")]
+    folder = root / "AVE_Dataset" / "AVE"
+    (folder / f"{kept[0]}.mp4").unlink()
+    (folder / f"{kept[1]}.mp4").write_text("not found")
+    (folder / f"{kept[2]}.mp4").write_bytes(bytes(media.VIDEO_BYTES + 1))
+    sources, document = made(media_run, clips=100, root=root)
+    notes = [note for note in document.data["notes"] if note.startswith("Shown from stored frames and sound")]
+    assert sorted(note.split(" clips ")[1].split(" (")[0] for note in notes) == [
+        "whose video cannot be opened",
+        "whose video file is missing",
+        "whose video is larger than 4 MiB",
+    ]
+    assert kept[0] in next(note for note in notes if "missing" in note)
+    found = dict(details(sources, document.viewer, document.planned))
+    assert len(found) == 4
+    lacking = [place for place, detail in found.items() if detail["video"] is None]
+    assert len(lacking) == 3
+    for place in lacking:
+        clip = sources.samples[_index(document, place)].clip
+        sound, rate = soundfile.read(io.BytesIO(base64.b64decode(found[place]["audio"]["data"])), dtype="int16")
+        raw = sources.cache.read(sources.cache.rows([clip]), ["audio/samples"])["audio/samples"]
+        assert rate == 16_000
+        assert (sound == raw.ravel()).all()
+        assert len(found[place]["frames"]) == 10
+
+
+def test_the_budget_holds(media_run, tmp_path):
+    root = tmp_path / "ave"
+    shutil.copytree(media_run.parent / "data" / "ave", root)
+    sources = made(media_run, clips=0, root=root)[0]
+    order = [0, 1, 2, 3]
+    large = sources.clips[sources.samples[1].clip].video
+    with large.open("ab") as file:
+        file.write((3_000_000).to_bytes(4, "big") + b"free" + bytes(3_000_000 - 8))
+    everything, notes = plan(sources, order, order)
+    assert [(one.place, one.index, bool(one.video)) for one in everything] == [(i, i, True) for i in order]
+    assert notes == []
+    stored = 10 * (32 * 32 * 3 * 0.15 + 16_000 * 2 * 0.7) * 4 / 3  # of a clip
+    some, notes = plan(sources, order, [3, 2, 1, 0], budget=int(4 * stored) + 10)
+    assert [(one.place, bool(one.video)) for one in some] == [(3, True), (2, True), (1, False), (0, True)]
+    assert notes == [
+        "Shown from stored frames and sound: 1 of 4 clips whose video would take the page beyond 1 MiB of media "
+        f"({sources.samples[1].id})."
+    ]
+    few, notes = plan(sources, order, order, budget=int(2.5 * stored))
+    assert [one.place for one in few] == [0, 1]
+    assert notes[0].startswith("Details are shown of 2 clips, not of 4:")
+
+
+def test_details_go_to_the_hardest_and_evenly_to_the_rest():
+    clips = [{"held": True} for _ in range(100)]
+    assert samples.choose(clips, 4) == [0, 1, 50, 99]
+    chosen = samples.choose(clips, 24)
+    assert chosen[:12] == list(range(12))
+    assert len(set(chosen)) == 24
+    assert chosen[-1] == 99
+    gaps = np.diff(chosen[12:])
+    assert gaps.max() - gaps.min() <= 1
+    assert samples.choose(clips, 0) == []
+    assert samples.choose(clips, 1) == [0]
+    assert sorted(samples.choose(clips, 1000)) == list(range(100))
+    clips[0]["held"] = False
+    assert samples.choose(clips, 2) == [1, 99]
+    assert samples.choose(clips, 99) == list(range(1, 100))
+    assert samples.choose(clips, 100) == [*range(1, 100), 0]
+
+
+def test_the_spectrogram_shows_a_tone_where_it_is():
+    time = np.arange(16_000) / 16_000
+    tone = (np.sin(2 * np.pi * 1000 * time) * 32767).astype(np.int16)
+    backbone = {"preprocess": {"front_end": {**LOGMEL, "sample_rate": 16_000}}, "input_size": [128, 96]}
+    silent, loud = (picture(one) for one in media.spectrograms(np.stack([0 * tone, tone]), backbone))
+    assert (silent == 0).all()
+    bands = loud.mean(axis=1)
+    mel = 2595 * np.log10(1 + np.array([1000, 8000]) / 700)
+    assert abs((127 - bands.argmax()) - mel[0] / mel[1] * 128) < 2  # low frequencies at the bottom
+    assert 240 < bands.max() <= 255
+    assert media.spectrograms(np.stack([tone]), {"preprocess": {}}) is None
+
+
+def test_a_split_is_scored_where_it_was_not_since_the_training(event_run, tmp_path):
+    run = copied(event_run, tmp_path / "run")
+    made(run, split="val")
+    assert json.loads((run / "metrics-val.json").read_text())["split"] == "val"
+    (run / "metrics.json").write_text("{")
+    assert made(run)[0].metrics["metrics"]["segments"] == 80
+    scored = (run / "metrics.json").stat().st_mtime_ns
+    made(run)
+    assert (run / "metrics.json").stat().st_mtime_ns == scored
+    later = scored + 10**9
+    os.utime(run / runs.BEST, ns=(later, later))
+    made(run)
+    assert (run / "metrics.json").stat().st_mtime_ns > scored
+    (run / runs.BEST).unlink()
+    with pytest.raises(UsageError, match="no finished epoch"):
+        made(run)
+
+
+def test_runs_beside(event_run, toy_events, mask_run, make_toy, tmp_path):
+    folder = tmp_path / "runs"
+    run = copied(event_run, folder / "ours")
+    twin = copied(event_run, folder / "twin")
+    config = (twin / runs.CONFIG).read_text()
+    (twin / runs.CONFIG).write_text(config.replace("seed: 0", "seed: 5").replace("dropout: 0.1", "dropout: 0.2"))
+    copied(mask_run, folder / "masks")
+    (copied(event_run, folder / "unscored") / "metrics.json").unlink()
+    foreign = copied(event_run, folder / "foreign")
+    about = json.loads((foreign / runs.ENVIRONMENT).read_text())
+    (foreign / runs.ENVIRONMENT).write_text(json.dumps(about | {"content_hash": "0" * 32}))
+    (copied(event_run, folder / "broken") / runs.CONFIG).write_text("dataset: [")
+    fewer = copied(event_run, folder / "fewer")
+    (fewer / "metrics.json").write_text((fewer / "metrics.json").read_text().replace('"samples": 8', '"samples": 7'))
+    data = made(run)[1].data
+    rows = [(row["kind"], row["run"], row["seed"], row["label"]) for row in data["scores"]["protocols"][0]["rows"]]
+    assert rows[:2] == [("this", "ours", 0, "mettle (both)"), ("run", "twin", 5, "mettle (both), dropout=0.2")]
+    assert [row[0] for row in rows[2:]] == ["constant"]
+    left = " ".join(note for note in data["notes"] if note.startswith("Not shown beside this run"))
+    for name, why in (
+        ("unscored", "not scored on test"),
+        ("foreign", "other features"),
+        ("broken", "cannot be read"),
+        ("fewer", "on 7 samples, not on 8"),
+    ):
+        assert f"{name} ({why}" in left or (name in left and why in left), left
+    assert "masks" not in left
+    named = made(run, beside=[foreign, run])[1].data
+    assert [row["run"] for row in named["scores"]["protocols"][0]["rows"]] == ["ours", "foreign", None]
+    assert "On other features than this run: foreign." in named["notes"]
+    with pytest.raises(UsageError, match="is on avsbench-ms3"):
+        made(run, beside=[folder / "masks"])
+    with pytest.raises(UsageError, match="not scored on test"):
+        made(run, beside=[folder / "unscored"])
+    with pytest.raises(UsageError, match="is no run folder"):
+        made(run, beside=[tmp_path])
+
+
+def test_without_cache_or_dataset(make_toy, tmp_path, fill_cache):
+    toy = make_toy["events"](tmp_path / "toy")
+    run = train(TrainOptions(cache=toy.cache, run=tmp_path / "run", overrides=(*SMALL, "epochs=1")))
+    evaluate(run)
+    away = tmp_path / "away"
+    toy.cache.rename(away)
+    document = made(run)[1]
+    assert any("is gone" in note and "--cache" in note for note in document.data["notes"])
+    assert (document.data["layers"], len(document.data["clips"])) == (None, 8)
+    assert document.data["spec"]["audio"]["fields"] == {}
+    assert document.planned == []  # neither video nor stored media nor masks
+    assert [clip["detail"] for clip in document.data["clips"]] == [False] * 8
+    assert any(
+        note.startswith("Without their video: 8 of 8 clips whose video file is missing")
+        for note in document.data["notes"]
+    )
+    assert made(run, cache=away)[1].data["layers"] is not None
+    toy.root.rename(tmp_path / "elsewhere")
+    document = made(run)[1]
+    assert document.data["clips"] == []
+    metrics = json.loads((run / "metrics.json").read_text())["metrics"]
+    assert document.data["scores"]["protocols"][0]["rows"][0]["values"]["accuracy"] == metrics["accuracy"]
+    assert any("is gone" in note and "--root" in note for note in document.data["notes"])
+    with pytest.raises(UsageError, match="not found"):
+        made(run, root=toy.root)
+    tokens = {"clip": {"visual": np.zeros((10, 17, 16)), "audio": np.zeros((10, 9, 16))}}
+    fill_cache(tmp_path / "other", {"name": "ave", "root": str(toy.root)}, tokens, weights="two")
+    with pytest.raises(CacheMismatch):
+        made(run, cache=tmp_path / "other")
+
+
+def test_masks_and_videos_without_the_cache(media_run, mask_run, tmp_path):
+    for run, what in ((media_run, "video"), (mask_run, "masks")):
+        evaluate(run)
+        copy = copied(run, tmp_path / what)
+        config = (copy / runs.CONFIG).read_text().splitlines()
+        places = [f"cache: {tmp_path / 'gone'}" if line.startswith("cache: ") else line for line in config]
+        (copy / runs.CONFIG).write_text("\n".join(places))
+        sources, document = made(copy, clips=1)
+        ((place, detail),) = details(sources, document.viewer, document.planned)
+        assert place == 0
+        assert [key for key, value in detail.items() if value is not None] == [what]
+
+
+def test_missing_samples_are_listed_and_shown_last(make_toy, tmp_path):
+    toy = make_toy["events"](tmp_path / "toy", lacking=(33,))
+    run = train(TrainOptions(cache=toy.cache, run=tmp_path / "run", overrides=(*SMALL, "epochs=1")))
+    document = made(run, clips=7)[1]
+    (missing,) = [clip for clip in document.data["clips"] if not clip["held"]]
+    assert missing["id"] == json.loads((run / "metrics.json").read_text())["missing_samples"][0]
+    assert not missing["detail"]
+    assert "1 of 8 samples have no features; they score as nothing found." in document.data["notes"]
+    assert made(run, clips=8)[1].planned[-1].index == 1
+
+
+def test_the_page(event_run, tmp_path):
+    run = copied(event_run, tmp_path / "<script>alert(1)</script>".replace("/", "_"))
+    done = make_report(run, clips=2)
+    assert done.path == run / "report.html"
+    text = done.path.read_text(encoding="utf-8")
+    assert done.bytes == done.path.stat().st_size
+    assert (done.clips, done.details, done.videos) == (8, 2, 0)
+    assert "<script>alert(1)" not in text
+    assert make_report(run, clips=2, split="val").path == run / "report-val.html"
+    assert not list(run.glob(".*.tmp"))
+    for wrong in (run, tmp_path / "no" / "report.html"):
+        with pytest.raises((UsageError, EnvironmentLacking), match="name a"):
+            make_report(run, out=wrong)
+    with pytest.raises(UsageError, match="is no run folder"):
+        make_report(tmp_path / "nothing")
+    with pytest.raises(UsageError, match="did you mean 'test'"):
+        make_report(run, split="tets")
+
+
+def test_an_interrupted_page_leaves_the_old_one(event_run, tmp_path, monkeypatch):
+    run = copied(event_run, tmp_path / "run")
+    before = make_report(run, clips=1).path.read_bytes()
+
+    def broken(*args):
+        yield "half"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("avpipe.stages.report.page.render", broken)
+    with pytest.raises(KeyboardInterrupt):
+        make_report(run, clips=1)
+    assert (run / "report.html").read_bytes() == before
+    assert not list(run.glob(".*"))
