@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import load_dataset
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.doctor import cores
+from avpipe.pipeline.errors import EnvironmentLacking, UsageError
 from avpipe.stages.demo.generate import make_demo
 from avpipe.stages.extract import ExtractSummary, extract
 from avpipe.stages.job import Wish, choose_backbones, resolve
@@ -49,13 +55,21 @@ REPORTED = (CASES[0], CASES[4])
 """Runs of which a report is made, each with the others on its dataset beside it."""
 
 
-def run_demo(out: Path, *, seed: int = 0, workers: int = 1) -> dict[str, Any]:
+MOST_PROCESSES = 4
+"""Trainings at a time at most; each has one thread and takes about 1 GB."""
+
+
+def run_demo(
+    out: Path, *, seed: int = 0, workers: int = 1, clips: int | None = None, settings: Sequence[str] = SETTINGS
+) -> dict[str, Any]:
     """Makes the demo in `out`; data and caches that are there already are used again, runs are trained anew.
 
     Args:
         out: folder of the demo; holds `data`, `cache` and `runs` afterwards.
         seed: of data and training.
         workers: processes of the extraction.
+        clips: clips of each dataset; default: the demo's.
+        settings: `key=value` settings of every run.
 
     Returns:
         JSON-ready: `extractions` (by dataset), `rows` (one per run: dataset, method, modality, protocol, metrics,
@@ -64,11 +78,11 @@ def run_demo(out: Path, *, seed: int = 0, workers: int = 1) -> dict[str, Any]:
     begun = time.monotonic()
     datasets = sorted({case.dataset for case in CASES})
     for name in datasets:
-        make_demo(name, out / "data" / name, seed=seed)
+        make_demo(name, out / "data" / name, seed=seed, clips=clips)
     extractions = {
         name: extract_demo(name, out / "data" / name, out / "cache" / name, workers=workers) for name in datasets
     }
-    rows = [_train(out, case, seed) for case in CASES]
+    rows = _train_all(out, (f"seed={seed}", *settings))
     reports = [_report(out, case) for case in REPORTED]
     result = {
         "extractions": {name: asdict(summary) for name, summary in extractions.items()},
@@ -113,7 +127,32 @@ def extract_demo(name: str, root: Path, cache: Path, weights: str | None = None,
     return summary
 
 
-def _train(out: Path, case: Case, seed: int) -> dict[str, Any]:
+def _train_all(out: Path, settings: Sequence[str]) -> list[dict[str, Any]]:
+    """Trains and scores every case, as many at a time as there are cores: small models gain little from threads."""
+    last_first = sorted(CASES, key=lambda case: case.dataset, reverse=True)  # masks take longest
+    with (
+        progress.task("train and score", len(CASES), "runs") as bar,
+        ProcessPoolExecutor(min(cores(), MOST_PROCESSES), get_context("spawn"), _take_one_core) as pool,
+    ):
+        futures = {pool.submit(_train, out, case, settings): case for case in last_first}
+        try:
+            for done in as_completed(futures):
+                done.result()
+                bar.advance(note=futures[done].name)
+        except BrokenProcessPool as error:
+            raise EnvironmentLacking("a process that trained died (out of memory?): run the demo again") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        rows = {case: future.result() for future, case in futures.items()}
+    return [rows[case] for case in CASES]
+
+
+def _take_one_core() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported, which comes later
+
+
+def _train(out: Path, case: Case, settings: Sequence[str]) -> dict[str, Any]:
     from avpipe.stages import runs
     from avpipe.stages.evaluate import evaluate
     from avpipe.stages.train import TrainOptions, train
@@ -132,7 +171,7 @@ def _train(out: Path, case: Case, seed: int) -> dict[str, Any]:
             method=case.method,
             modality=case.modality,
             run=folder,
-            overrides=(f"seed={seed}", *SETTINGS),
+            overrides=tuple(settings),
         )
     )
     seconds = time.monotonic() - begun
