@@ -56,7 +56,7 @@ def plan(seed: int, clips: int) -> Plan:
     kinds = [kind for split in ("train", "val", "test") for kind in balanced(rng, list(CLASSES), parts.count(split))]
     planned, rows = [], []
     for index, (name, split, kind) in enumerate(zip(names, parts, kinds, strict=True)):
-        scene, (start, end) = _scene(np.random.default_rng([seed, _STREAM, index]), kind)
+        scene, (start, end) = _scene(np.random.default_rng([seed, _STREAM, 1 + index]), kind)
         planned.append(ClipPlan(name, split, scene))
         rows.append((CLASSES[kind], split, f"{CLASSES[kind]}&{name}&good&{start:g}&{end:g}"))
     order = {name: number for number, name in enumerate(load("ave")["classes"])}
@@ -76,10 +76,11 @@ def _scene(rng: np.random.Generator, kind: str) -> tuple[Scene, Interval]:
     seen = cast(rng, [kind, *others[:mute]], _WIDTH / _HEIGHT)
     event, visible, sounding = _event(rng)
     actors = [_on(seen[0], visible=visible, sounding=sounding)]
-    actors += [_on(actor, visible=_stretch(rng)) for actor in seen[1:]]
+    # Decoys come and go as the object of an event does, so when something is there does not tell what it is either.
+    actors += [_on(actor, visible=_event(rng)[1]) for actor in seen[1:]]
     actors = [actors[i] for i in rng.permutation(len(actors))]
     heard = cast(rng, others[mute : mute + off_screen], _WIDTH / _HEIGHT)
-    actors += [_on(actor, sounding=_stretch(rng)) for actor in heard]
+    actors += [_on(actor, sounding=_event(rng)[2]) for actor in heard]
     grain, hiss = float(rng.uniform(*_GRAIN)), float(rng.uniform(*_HISS))
     return Scene(SECONDS, _WIDTH, _HEIGHT, tuple(actors), grain, hiss, int(rng.integers(2**31))), event
 

@@ -86,7 +86,7 @@ def plan(seed: int, clips: int) -> Plan:
     planned, rows = [], []
     for index, (name, split, kind) in enumerate(zip(names, splits(clips), kinds, strict=True)):
         part = list(PARTS)[index % len(PARTS)]
-        own = np.random.default_rng([seed, _STREAM, index])
+        own = np.random.default_rng([seed, _STREAM, 1 + index])
         scene = one_source(own, kind, list(CLASSES), PARTS[part].width) if part == "v1s" else _scene(own, kind, part)
         start = 0 if part == "v1m" else int(rng.integers(240))
         uid = f"{name}_{1000 * start}_{1000 * (start + scene.seconds)}"

@@ -43,7 +43,7 @@ def plan(seed: int, clips: int) -> Plan:
     rng = np.random.default_rng([seed, _STREAM])
     names = [name if i % 2 else f"{name}_{rng.integers(40)}" for i, name in enumerate(video_ids(rng, clips))]
     planned = tuple(
-        ClipPlan(name, split, _scene(np.random.default_rng([seed, _STREAM, index])))
+        ClipPlan(name, split, _scene(np.random.default_rng([seed, _STREAM, 1 + index])))
         for index, (name, split) in enumerate(zip(names, splits(clips), strict=True))
     )
     rows = [f"{planned[i].name},{planned[i].split}" for i in rng.permutation(clips)]

@@ -46,7 +46,7 @@ def plan(seed: int, clips: int) -> Plan:
     kinds = [kind for split in ("train", "val", "test") for kind in balanced(rng, list(CATEGORIES), parts.count(split))]
     planned, rows = [], []
     for index, (name, split, kind) in enumerate(zip(names, parts, kinds, strict=True)):
-        scene = one_source(np.random.default_rng([seed, _STREAM, index]), kind, list(CATEGORIES), SIDE)
+        scene = one_source(np.random.default_rng([seed, _STREAM, 1 + index]), kind, list(CATEGORIES), SIDE)
         planned.append(ClipPlan(name, split, scene, group=CATEGORIES[kind]))
         rows.append(f"{name},{rng.integers(7)},{CATEGORIES[kind]},{split}")
     order = rng.permutation(clips)

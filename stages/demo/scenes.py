@@ -115,17 +115,20 @@ def stretches(on: Sequence[bool]) -> tuple[Interval, ...]:
 def cast(rng: np.random.Generator, kinds: Sequence[str], aspect: float) -> list[Actor]:
     """New instances of `kinds`, apart from each other as far as there is room, neither seen nor heard yet.
 
+    Whoever is placed later finds less room, and so is smaller and nearer the edge. Bodies are therefore dealt out at
+    random once all are placed: the order of `kinds` must leave no trace in the picture.
+
     Args:
         rng: source of all choices.
         kinds: a kind for each actor.
         aspect: picture width over height.
     """
-    actors: list[Actor] = []
-    for kind in kinds:
-        others = [actor.body for actor in actors]
+    bodies: list[Body] = []
+    for _ in kinds:
         tries = [_body(rng, aspect) for _ in range(12)]
-        actors.append(Actor(kind, max(tries, key=lambda body: _room(body, others)), _sound(rng)))
-    return actors
+        bodies.append(max(tries, key=lambda body: _room(body, bodies)))
+    dealt = rng.permutation(len(bodies))
+    return [Actor(kind, bodies[place], _sound(rng)) for kind, place in zip(kinds, dealt, strict=True)]
 
 
 def _room(body: Body, others: Sequence[Body]) -> float:
