@@ -23,7 +23,7 @@ from typing import Any
 METRIC = {"ave": "accuracy", "avsbench": "miou"}
 CASES = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual", "linear-audio", "linear-visual"),
-    "avsbench": ("mettle-both", "linear-both", "mettle-visual"),
+    "avsbench": ("mettle-both", "linear-both", "mettle-visual", "linear-visual"),
 }
 CASES_ON_RANDOM = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
@@ -76,14 +76,17 @@ def run(out: Path, job: Job) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
+    from avpipe.stages.demo.generate import GENERATOR
     from avpipe.stages.demo.run import SETTINGS
     from avpipe.stages.evaluate import evaluate
     from avpipe.stages.train import TrainOptions, train
 
     folder = out / "runs" / job.name
-    done = folder / "table.json"
+    done, made_of = folder / "table.json", {"generator": GENERATOR, "settings": list(SETTINGS)}
     if done.exists():
         found: dict[str, Any] = json.loads(done.read_text())
+        if found["made_of"] != made_of:
+            raise RuntimeError(f"{done} was made of {found['made_of']}, now it would be {made_of}: use another --out")
         return found
     method, modality = job.case.split("-")
     data, cache = _data(out, job.dataset, job.data_seed), _cache(out, job.dataset, job.data_seed, job.backbones)
@@ -101,6 +104,7 @@ def run(out: Path, job: Job) -> dict[str, Any]:
     )
     result = evaluate(folder)
     result["shuffles"] = _shuffles(folder, data, cache) if modality == "both" else None
+    result["made_of"] = made_of
     done.write_text(json.dumps(result, indent=1))
     return result
 
@@ -126,30 +130,31 @@ def _shuffles(folder: Path, data: Path, cache: Path) -> list[dict[str, Any]]:
     ]
 
 
-def table(out: Path, jobs: Iterable[Job], results: Iterable[dict[str, Any]]) -> str:
-    """Rows: backbones and case; columns: mean per data seed, mean and deviation of all."""
+def table(jobs: Iterable[Job], results: Iterable[dict[str, Any]]) -> str:
+    """Rows: backbones and case; columns: mean per data seed, then mean and standard deviation over all runs."""
     import numpy as np
 
     by_row: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    shuffled: dict[tuple[str, str], list[float]] = {}
+    shuffled: dict[tuple[str, str], list[tuple[int, float]]] = {}
+    constant: dict[str, dict[int, float]] = {}  # the same in every run on the same data
     for job, result in zip(jobs, results, strict=True):
         metric = METRIC[job.dataset]
         by_row.setdefault((job.backbones, job.case), []).append((job.data_seed, result["metrics"][metric]))
         for name, scores in result["baselines"].items():
-            if job.case == "linear-both" and job.backbones == "pretrained":
-                by_row.setdefault(("", name.replace("_", " ")), []).append((job.data_seed, scores[metric]))
+            constant.setdefault(name.replace("_", " "), {})[job.data_seed] = scores[metric]
         for entry in result.get("shuffles") or ():
             label = (job.backbones, f"{job.case}, {entry['modality']} of another clip")
             shuffled.setdefault(label, []).append((job.data_seed, entry["score"]))
     seeds = sorted({seed for rows in by_row.values() for seed, _ in rows})
     lines = ["| backbones | case | " + " | ".join(f"data {seed}" for seed in seeds) + " | all | runs |"]
     lines.append("|---|---|" + "---:|" * (len(seeds) + 2))
-    for (backbones, case), rows in {**by_row, **shuffled}.items():
+    answers = {("", f"{name}, no input"): list(scores.items()) for name, scores in constant.items()}
+    for (backbones, case), rows in {**by_row, **shuffled, **answers}.items():
         means = [np.mean([score for own, score in rows if own == seed]) for seed in seeds]
         scores = [score for _, score in rows]
         cells = " | ".join(f"{mean:.3f}" for mean in means)
         lines.append(
-            f"| {backbones} | {case} | {cells} | {np.mean(scores):.3f} ± {np.std(scores):.3f} | {len(scores)} |"
+            f"| {backbones} | {case} | {cells} | {np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f} | {len(scores)} |"
         )
     return "\n".join(lines)
 
@@ -180,7 +185,7 @@ def main() -> None:
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
         futures = [pool.submit(run, args.out, job) for job in jobs]
         results = [future.result() for future in futures]
-    print(table(args.out, jobs, results))
+    print(table(jobs, results))
 
 
 def _cases(args: argparse.Namespace, backbones: str) -> list[str]:

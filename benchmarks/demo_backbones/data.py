@@ -17,7 +17,7 @@ from avpipe.stages.demo.scenes import Actor, Scene, cast
 
 KINDS = 48
 KINDS_SEED = 20_000
-"""Seed of the kinds; the demo's random numbers have other streams, and its kinds are not among these."""
+"""Seed of the kinds. Pictures and sounds have seeds from 1,000 on (`pretrain.make`), demo data usually small ones."""
 SIDE, PATCH = 160, 16
 SAMPLE_RATE = 16_000
 _SOUND_SECONDS = 4

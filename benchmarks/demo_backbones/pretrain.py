@@ -1,10 +1,11 @@
 """Pretrains the demo's two tiny backbones from nothing, and writes them with a summary of how they were made.
 
-    python benchmarks/demo_backbones/pretrain.py --out stages/demo/weights
+    OMP_NUM_THREADS=1 python benchmarks/demo_backbones/pretrain.py --out stages/backbones/weights --measure-every 1
 
 Visual: which kind covers each patch (cross-entropy on patch tokens) and which kinds are in the picture (class token).
 Audio: which kinds sound in a second (class token, and again the mean of the patch tokens). Kinds, pictures and sounds
-come from `kinds.py` and `data.py`: none of the demo's kinds, clips or random numbers is among them. Accuracy is
+come from `kinds.py` and `data.py`: the demo's kinds and clips are not among them. They are painted and heard by the
+demo's own camera and microphone, so it is the same world with other things in it. Accuracy is
 measured on fresh pictures and sounds of the same random kinds. On one machine with the same number of threads a seed
 gives the same weights.
 """

@@ -65,7 +65,7 @@ def test_names_are_different_and_some_start_with_a_dash(layout):
         assert {len(name) for name in names} == {11}
 
 
-@pytest.mark.parametrize(("layout", "sizes"), [(ave, (120, 40, 40)), (ms3, (36, 12, 12))])
+@pytest.mark.parametrize(("layout", "sizes"), [(ave, (180, 60, 60)), (ms3, (54, 18, 18))])
 def test_default_splits(layout, sizes):
     clips = layout.plan(0, layout.LAYOUT.clips).clips
     assert Counter(clip.split for clip in clips) == dict(zip(("train", "val", "test"), sizes, strict=True))
@@ -172,7 +172,7 @@ def test_made_data_load_without_notes(made):
     assert {sample.split for sample in dataset.samples} == {"train", "val", "test"}
     assert all(path.is_file() for clip in dataset.clips for path in clip.media())
     assert dataset.backbones["visual"]["model"] == "test_vit"
-    assert dataset.backbones["audio"]["weights"] == "random:1"
+    assert dataset.backbones["audio"]["weights"] == "demo"
 
 
 def test_made_videos_are_h264_and_aac_of_full_length(made):
