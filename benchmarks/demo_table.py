@@ -168,9 +168,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--backbones", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
     parser.add_argument("--cases", nargs="+", help="default: all of the dataset")
-    parser.add_argument(
-        "--controls", action="store_true", help="train the controls alone: linear, on all and on each modality"
-    )
+    parser.add_argument("--controls", action="store_true", help="train linear alone, on both and on each modality")
     parser.add_argument("--clips", type=int, help="clips of each data seed; default: the demo's")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
