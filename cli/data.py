@@ -27,7 +27,7 @@ def list_datasets(
     if as_json:
         render.emit_json(entries)
         return
-    rows = [(e["name"], e["task"], "demo" if e["demo"] else "yes" if e["found"] else "no", _where(e)) for e in entries]
+    rows = [(entry["name"], entry["task"], _found(entry), _where(entry)) for entry in entries]
     render.table(("dataset", "task", "found", "where"), rows)
     if not all(e["found"] for e in entries):
         render.line()
@@ -38,16 +38,24 @@ def list_datasets(
 
 def _entry(name: str, root: Path | None) -> dict[str, Any]:
     from avpipe.pipeline import datasets
+    from avpipe.pipeline.errors import UsageError
 
     manifest = datasets.manifest_of(name)
     found = datasets.find(name, root)
+    records, problem = {}, None
+    if found is not None:
+        try:
+            records = datasets.read_overrides(found).get("demo", {})
+        except UsageError as error:  # of this folder alone: the other datasets are listed all the same
+            problem = str(error)
     return {
         "name": name,
         "title": manifest["title"],
         "task": manifest["task"],
         "found": found is not None,
         "root": found,
-        "demo": found is not None and _is_demo(name, datasets.read_overrides(found).get("demo", {})),
+        "demo": _is_demo(name, records),
+        "problem": problem,
         "looked_in": list(datasets.candidates(name, root)),
         "layout": manifest["layout"],
         "get": manifest["get"],
@@ -59,7 +67,15 @@ def _is_demo(name: str, records: dict[str, Any]) -> bool:
     return any(made == name or made.startswith(f"{name}-") for made in records)
 
 
+def _found(entry: dict[str, Any]) -> str:
+    if entry["problem"]:
+        return "unusable"
+    return "demo" if entry["demo"] else "yes" if entry["found"] else "no"
+
+
 def _where(entry: dict[str, Any]) -> str:
+    if entry["problem"]:
+        return str(entry["problem"])
     return str(entry["root"]) if entry["found"] else f"looked in {', '.join(map(str, entry['looked_in']))}"
 
 

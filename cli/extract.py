@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from avpipe.stages.job import ExtractJob
 
 EXIT_INTERRUPTED = 130
-WEIGHTS_HELP = "`pretrained` (timm's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file."
+WEIGHTS_HELP = (
+    "`pretrained` (timm's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file "
+    "(`./demo` for one of that name)."
+)
 
 
 def extract_command(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.datasets import folder, load_dataset, read_mask
+from avpipe.pipeline.datasets import folder, load_dataset, manifest_of, read_mask
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Dataset, Sample
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
     from avpipe.pipeline.cache import Cache
+
+
+_WITHOUT_HEAD = "semantic"
+"""Task of data that can be extracted, but not learned yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +63,21 @@ def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inpu
 
 
 def _one_subset(dataset: Dataset) -> Dataset:
-    """The dataset itself, or its only subset under the subset's name; refuses what no head here can learn."""
+    """The dataset itself, or the only subset that can be learned, under the subset's name.
+
+    Raises:
+        UsageError: there is a choice between subsets, or no head here can learn the data.
+    """
     if len(dataset.subsets) > 1:
-        names = ", ".join(f"{dataset.name}-{subset}" for subset in dataset.subsets)
-        raise UsageError(f"{dataset.name} at {dataset.root} has several subsets: name one with --dataset ({names})")
-    if dataset.task == "semantic":
+        names = [f"{dataset.name}-{subset}" for subset in dataset.subsets]
+        learnable = [name for name in names if manifest_of(name)["task"] != _WITHOUT_HEAD]
+        if len(learnable) > 1:
+            several = f"{dataset.name} at {dataset.root} has several subsets"
+            raise UsageError(f"{several}: name one with --dataset ({', '.join(learnable)})")
+        if learnable:
+            progress.say(f"dataset: {learnable[0]}, the only subset here that can be trained on")
+            return load_dataset(learnable[0], dataset.root)
+    if dataset.task == _WITHOUT_HEAD:
         raise UsageError(
             f"{dataset.name} at {dataset.root} has masks of {len(dataset.classes)} classes: their head and metric are "
             "not in this version (a cache of it stays good for one that has them)"

@@ -6,17 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from avpipe.pipeline.datasets import avsbench_avss, avsbench_ms3, avsbench_s4
-from avpipe.pipeline.datasets.registry import register
+from avpipe.pipeline.datasets.registry import find, load_dataset, register
 from avpipe.pipeline.manifest import MIXED, Dataset
 
-_SUBSETS = (
-    (avsbench_s4.NAME, avsbench_s4.MARKERS, avsbench_s4.read_s4),
-    (avsbench_ms3.NAME, avsbench_ms3.MARKERS, avsbench_ms3.read_ms3),
-    (avsbench_avss.NAME, avsbench_avss.MARKERS, avsbench_avss.read_avss),
-)
+_SUBSETS = (avsbench_s4, avsbench_ms3, avsbench_avss)
 
 
-@register("avsbench", markers=tuple(marker for _, markers, _ in _SUBSETS for marker in markers))
+def _holds_a_subset(root: Path) -> bool:
+    return any(find(subset.NAME, root) is not None for subset in _SUBSETS)
+
+
+@register("avsbench", markers=tuple(m for subset in _SUBSETS for m in subset.MARKERS), confirm=_holds_a_subset)
 def read_avsbench(name: str, root: Path) -> Dataset:
     """Reads all subsets at a root.
 
@@ -31,9 +31,7 @@ def read_avsbench(name: str, root: Path) -> Dataset:
     Raises:
         UsageError: a table cannot be read.
     """
-    parts = [
-        read(subset, root) for subset, markers, read in _SUBSETS if any((root / marker).is_file() for marker in markers)
-    ]
+    parts = [load_dataset(subset.NAME, root) for subset in _SUBSETS if find(subset.NAME, root) is not None]
     first = parts[0]
     alike = all((part.task, part.classes) == (first.task, first.classes) for part in parts)
     return replace(

@@ -6,51 +6,55 @@ It has three parts: `v1s` and `v1m` (the clips of S4 and MS3, 5 s) and `v2` (10 
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
-from avpipe.pipeline.datasets.avsbench_common import Row, existing, notes_on_files, subset_dataset, usable_rows
+from avpipe.pipeline.datasets.avsbench_common import Entry, Row, read_subset
 from avpipe.pipeline.datasets.registry import register
-from avpipe.pipeline.manifest import Clip, Dataset, Sample
+from avpipe.pipeline.manifest import Clip, Dataset
 
-NAME, SUBSET = "avsbench-avss", "avss"
+NAME = "avsbench-avss"
 TABLE = "metadata.csv"
 MARKERS = (TABLE,)
+COLUMNS = ("uid", "split", "label")
 
 SEGMENTS = {"v1s": 5, "v1m": 5, "v2": 10}
 """Segments of a clip by part."""
+_LONGEST_HEADER = 1000
+"""Characters; a file that is no table may be one endless line."""
 
 
-@register(NAME, markers=MARKERS)
+def is_table_of_avss(root: Path) -> bool:
+    """Whether the `metadata.csv` in `root` is that of AVSS: many things have a file of this name."""
+    if any((root / part).is_dir() for part in SEGMENTS):
+        return True
+    with (root / TABLE).open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = next(csv.reader([file.readline(_LONGEST_HEADER)]), [])
+    return set(COLUMNS) <= {field.strip() for field in header}
+
+
+@register(NAME, markers=MARKERS, confirm=is_table_of_avss)
 def read_avss(name: str, root: Path) -> Dataset:
-    """Reads the AVSS subset.
+    """Reads the AVSS subset; returns and raises as `read_subset`.
 
     Args:
         name: `avsbench-avss`.
         root: the folder that holds `metadata.csv` and the parts.
 
     Returns:
-        One sample a clip, in the order of the table; clips have 5 or 10 segments. Masks are the `labels_semantic`
-        files; those of a training sample of v1s are its first one and None. A clip whose files do not exist is still
-        listed. Rows that cannot be used are in the notes.
-
-    Raises:
-        UsageError: the table is missing or is no CSV file.
+        Clips have 5 or 10 segments. Masks are the `labels_semantic` files; those of a training sample of v1s are its
+        first one and None.
     """
-    rows, notes = usable_rows(root / TABLE, ("uid", "split", "label"), _fault_of)
-    clips, samples, masks, expected = [], [], [], 0
-    for row in rows:
-        part, split = row["label"], row["split"]
-        folder, numbers = root / part / row["uid"], range(SEGMENTS[part])
-        pictures, drawn = folder / "frames", folder / "labels_semantic"
-        frames = tuple(pictures / f"{number}.jpg" for number in numbers)
-        clip = Clip(f"{SUBSET}/{row['uid']}", SEGMENTS[part], frames=frames, audio=folder / "audio.wav")
-        annotated = 1 if (part, split) == ("v1s", "train") else len(numbers)
-        masks.append(existing((drawn / f"{number}.png" for number in numbers), annotated))
-        expected += annotated
-        clips.append(clip)
-        samples.append(Sample(clip.id, clip.id, split, subset=SUBSET, masks=masks[-1]))
-    notes += notes_on_files(root, clips, masks, expected)
-    return subset_dataset(name, root, SUBSET, clips, samples, notes)
+
+    def entry_of(row: Row) -> Entry:
+        part, folder = row["label"], root / row["label"] / row["uid"]
+        numbers = range(SEGMENTS[part])
+        frames = tuple(folder / "frames" / f"{number}.jpg" for number in numbers)
+        clip = Clip(f"avss/{row['uid']}", SEGMENTS[part], frames=frames, audio=folder / "audio.wav")
+        masks = tuple(folder / "labels_semantic" / f"{number}.png" for number in numbers)
+        return Entry(clip, masks, annotated=1 if (part, row["split"]) == ("v1s", "train") else len(masks))
+
+    return read_subset(name, root, root / TABLE, COLUMNS, entry_of, _fault_of)
 
 
 def _fault_of(row: Row) -> str | None:

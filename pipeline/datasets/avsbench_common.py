@@ -5,7 +5,8 @@ A clip's id is `<subset>/<name>` under every dataset name, so `avsbench` and `av
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from avpipe.pipeline.datasets.registry import manifest_of
@@ -18,24 +19,79 @@ Row = dict[str, str]
 Masks = tuple[Path | None, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a row of a table stands for.
+
+    Attributes:
+        clip: with the files that are there.
+        masks: where the mask of each segment would be.
+        annotated: how many segments, from the first one on, have a mask by the dataset's rules.
+    """
+
+    clip: Clip
+    masks: tuple[Path, ...]
+    annotated: int
+
+
 def no_fault(row: Row) -> str | None:
     """For tables whose names and splits are all that can be wrong."""
     return None
 
 
-def usable_rows(
-    path: Path, columns: tuple[str, ...], fault_of: Callable[[Row], str | None] = no_fault
-) -> tuple[list[Row], list[str]]:
-    """Rows of a table that can be used, and a note with its line number for every other one.
+def read_subset(
+    name: str,
+    root: Path,
+    table: Path,
+    columns: tuple[str, ...],
+    entry_of: Callable[[Row], Entry],
+    fault_of: Callable[[Row], str | None] = no_fault,
+) -> Dataset:
+    """Reads one subset.
 
     Args:
-        path: a CSV file with a header.
-        columns: columns that it must have; the first one names the clip, and `split` is among them.
+        name: name of the subset as a dataset: `avsbench-<subset>`.
+        root: the dataset's folder.
+        table: its table, a CSV file with a header.
+        columns: columns that the table must have; the first one names the clip, and `split` is among them.
+        entry_of: files and masks of a row that can be used.
         fault_of: what is wrong with a row beyond its name and its split, None where nothing is.
+
+    Returns:
+        One sample a clip, in the order of the table; a clip whose files do not exist is still listed. Rows that cannot
+        be used and files that are missing are in the notes.
 
     Raises:
         UsageError: the table is missing or is no CSV file.
     """
+    subset = name.removeprefix("avsbench-")
+    rows, notes = _usable_rows(table, columns, fault_of)
+    entries = [entry_of(row) for row in rows]
+    masks = [_existing(entry.masks, entry.annotated) for entry in entries]
+    clips = [entry.clip for entry in entries]
+    samples = [
+        Sample(clip.id, clip.id, row["split"], subset=subset, masks=drawn)
+        for clip, row, drawn in zip(clips, rows, masks, strict=True)
+    ]
+    notes += _notes_on_files(table.parent, clips, masks, sum(entry.annotated for entry in entries))
+    manifest = manifest_of(name)
+    return Dataset(
+        name=name,
+        root=root,
+        task=str(manifest["task"]),
+        classes=tuple(manifest["classes"]),
+        timeline=Timeline(manifest["timeline"]["segment_seconds"], manifest["timeline"]["frame_position"]),
+        clips=tuple(clips),
+        samples=tuple(samples),
+        subsets=(subset,),
+        notes=tuple(notes),
+    )
+
+
+def _usable_rows(
+    path: Path, columns: tuple[str, ...], fault_of: Callable[[Row], str | None]
+) -> tuple[list[Row], list[str]]:
+    """Rows of a table that can be used, and a note with its line number for every other one; see `read_subset`."""
     table, notes = read_table(path, columns)
     rows: dict[str, Row] = {}
     for line, values in table:
@@ -76,12 +132,12 @@ def object_clip(clip_id: str, frames: tuple[Path, ...], audio: Path, video: Path
     )
 
 
-def existing(paths: Iterable[Path], expected: int) -> Masks:
+def _existing(paths: Sequence[Path], expected: int) -> Masks:
     """The mask of each segment: a path where the file is there, else None; None beyond the `expected` first ones."""
     return tuple(path if number < expected and path.is_file() else None for number, path in enumerate(paths))
 
 
-def notes_on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], expected: int) -> list[str]:
+def _notes_on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], expected: int) -> list[str]:
     """Notes on clips that come from their raw videos, and on masks that should be there and are not."""
     notes = []
     if from_video := sum(clip.frames is None for clip in clips):
@@ -91,26 +147,3 @@ def notes_on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], ex
     if missing := expected - sum(mask is not None for of_clip in masks for mask in of_clip):
         notes.append(f"{base}: {missing} of {expected} masks are missing")
     return notes
-
-
-def subset_dataset(
-    name: str,
-    root: Path,
-    subset: str,
-    clips: Sequence[Clip],
-    samples: Sequence[Sample],
-    notes: Sequence[str],
-) -> Dataset:
-    """The Dataset of one subset, with the facts of its manifest."""
-    manifest = manifest_of(name)
-    return Dataset(
-        name=name,
-        root=root,
-        task=str(manifest["task"]),
-        classes=tuple(manifest["classes"]),
-        timeline=Timeline(manifest["timeline"]["segment_seconds"], manifest["timeline"]["frame_position"]),
-        clips=tuple(clips),
-        samples=tuple(samples),
-        subsets=(subset,),
-        notes=tuple(notes),
-    )

@@ -4,52 +4,39 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avpipe.pipeline.datasets.avsbench_common import (
-    existing,
-    notes_on_files,
-    object_clip,
-    subset_dataset,
-    usable_rows,
-)
+from avpipe.pipeline.datasets.avsbench_common import Entry, Row, object_clip, read_subset
 from avpipe.pipeline.datasets.registry import manifest_of, register
-from avpipe.pipeline.manifest import Dataset, Sample
+from avpipe.pipeline.manifest import Dataset
 
-NAME, SUBSET = "avsbench-ms3", "ms3"
+NAME = "avsbench-ms3"
 BASE, TABLE = "Multi-sources", "ms3_meta_data.csv"
 MARKERS = (f"{BASE}/{TABLE}", TABLE)
 
 
 @register(NAME, markers=MARKERS)
 def read_ms3(name: str, root: Path) -> Dataset:
-    """Reads the MS3 subset.
+    """Reads the MS3 subset; returns and raises as `read_subset`.
 
     Args:
         name: `avsbench-ms3`.
         root: the folder that holds `Multi-sources`, or `Multi-sources` itself.
 
     Returns:
-        One sample a clip, in the order of the table. Frames and wav are used where they exist, the raw video otherwise;
-        a clip of which nothing exists is still listed. Rows that cannot be used are in the notes.
-
-    Raises:
-        UsageError: the table is missing or is no CSV file.
+        Frames and wav are used where they exist, the raw video otherwise.
     """
     base = root / BASE if (root / BASE / TABLE).is_file() else root
     data, numbers = base / "ms3_data", range(1, int(manifest_of(name)["timeline"]["segments"]) + 1)
-    rows, notes = usable_rows(base / TABLE, ("video_id", "split"))
-    clips, samples, masks = [], [], []
-    for row in rows:
+
+    def entry_of(row: Row) -> Entry:
         video, split = row["video_id"], row["split"]
-        pictures = data / "visual_frames" / video
+        pictures, drawn = data / "visual_frames" / video, data / "gt_masks" / split / video
         clip = object_clip(
-            f"{SUBSET}/{video}",
+            f"ms3/{video}",
             frames=tuple(pictures / f"{video}.mp4_{number}.png" for number in numbers),
             audio=data / "audio_wav" / split / f"{video}.wav",
             video=data / "raw_videos" / f"{video}.mp4",
         )
-        drawn = data / "gt_masks" / split / video
-        masks.append(existing((drawn / f"{video}_{number}.png" for number in numbers), len(numbers)))
-        clips.append(clip)
-        samples.append(Sample(clip.id, clip.id, split, subset=SUBSET, masks=masks[-1]))
-    notes += notes_on_files(base, clips, masks, len(rows) * len(numbers))
-    return subset_dataset(name, root, SUBSET, clips, samples, notes)
+        masks = tuple(drawn / f"{video}_{number}.png" for number in numbers)
+        return Entry(clip, masks, annotated=len(masks))
+
+    return read_subset(name, root, base / TABLE, ("video_id", "split"), entry_of)

@@ -27,21 +27,33 @@ class Adapter:
         name: name on the command line.
         read: `(name, root) -> Dataset`, called only where one of the markers exists.
         markers: files relative to the root; one of them must exist.
+        confirm: `(root) -> bool`, whether a root with a marker holds the dataset, for markers that others have as well.
     """
 
     name: str
     read: Read
     markers: tuple[str, ...]
+    confirm: Callable[[Path], bool]
+
+    def present(self, place: Path) -> list[str]:
+        """The markers that exist in a folder."""
+        return [marker for marker in self.markers if (place / marker).is_file()]
+
+    def is_at(self, place: Path) -> bool:
+        """Whether a folder holds the dataset."""
+        return bool(self.present(place)) and self.confirm(place)
 
 
 _adapters: dict[str, Adapter] = {}
 
 
-def register(name: str, *, markers: tuple[str, ...]) -> Callable[[Read], Read]:
+def register(
+    name: str, *, markers: tuple[str, ...], confirm: Callable[[Path], bool] = lambda root: True
+) -> Callable[[Read], Read]:
     """Decorator that makes a reading function known as dataset `name`; see `Adapter` for the arguments."""
 
     def add(read: Read) -> Read:
-        _adapters[name] = Adapter(name, read, markers)
+        _adapters[name] = Adapter(name, read, markers, confirm)
         return read
 
     return add
@@ -97,11 +109,8 @@ def candidates(name: str, root: Path | None = None) -> tuple[Path, ...]:
 
 def find(name: str, root: Path | None = None) -> Path | None:
     """The first of `candidates` that holds dataset `name`, or None."""
-    markers = _adapter(name).markers
-    for place in candidates(name, root):
-        if any((place / marker).is_file() for marker in markers):
-            return place
-    return None
+    adapter = _adapter(name)
+    return next((place for place in candidates(name, root) if adapter.is_at(place)), None)
 
 
 def locate(name: str, root: Path | None = None) -> Path:
@@ -134,6 +143,8 @@ def _what_is_there(adapter: Adapter, place: Path) -> str:
         return "no such folder"
     if not place.is_dir():
         return "not a folder"
+    if present := adapter.present(place):
+        return f"{' and '.join(present)}, but of something else"
     return f"no {' and no '.join(adapter.markers)}"
 
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from avpipe.data_manifests import load
 from avpipe.pipeline.media.sound import resample
+from avpipe.stages.demo.avsbench import FRAME_POSITION, SIDE, sources
 from avpipe.stages.demo.encode import write_jpeg, write_png, write_wav
 from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, balanced, splits, video_ids
-from avpipe.stages.demo.ms3 import FRAME_POSITION, SIDE, sources
 from avpipe.stages.demo.render import Camera, soundtrack
 from avpipe.stages.demo.s4 import one_source
 from avpipe.stages.demo.scenes import Interval, Scene, cast

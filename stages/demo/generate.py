@@ -112,7 +112,8 @@ def _write_clips(dataset: str, folder: Path, clips: tuple[ClipPlan, ...], worker
                     "a process that wrote demo clips died (out of memory?): try --workers 1"
                 ) from error
             except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
+                # Waits here: leaving the `with` shuts down again, which takes a cancellation back that is not done yet.
+                pool.shutdown(wait=True, cancel_futures=True)
                 raise
 
 

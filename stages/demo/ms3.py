@@ -10,20 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from avpipe.stages.demo.encode import write_mp4, write_png, write_wav
+from avpipe.stages.demo.avsbench import SECONDS, SIDE, sources, write_clip
 from avpipe.stages.demo.kinds import KINDS
 from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, splits, video_ids
-from avpipe.stages.demo.render import Camera, soundtrack
-from avpipe.stages.demo.scenes import Actor, Scene, cast, covers, stretches
+from avpipe.stages.demo.scenes import Scene, cast, stretches
 
-SECONDS = 5
-SIDE = 224
-FRAMES_PER_SECOND = 16
-"""The last of 16 pictures in each second is the one that the dataset keeps."""
-FRAME_POSITION = 15 / 16
-_SAMPLE_RATE = 16_000
 _STREAM = 2
 """Keeps the random numbers of the layouts apart."""
 
@@ -92,37 +84,16 @@ def _who_sounds(rng: np.random.Generator, count: int) -> list[set[int]]:
     return heard
 
 
-def sources(scene: Scene, second: int) -> list[Actor]:
-    """The actors that are both seen and heard when the picture of `second` is taken."""
-    time = second + FRAME_POSITION
-    return [actor for actor in scene.actors if covers(actor.visible, time) and covers(actor.sounding, time)]
-
-
-def mask(scene: Scene, owners: NDArray[np.uint8], second: int) -> NDArray[np.uint8]:
-    """The mask of `second`, uint8 [H, W], 255 where a sounding object is seen; `owners` as from `Camera.picture`."""
-    numbers = [scene.actors.index(actor) + 1 for actor in sources(scene, second)]
-    return np.where(np.isin(owners, numbers), 255, 0).astype(np.uint8)
-
-
 def write(root: Path, clip: ClipPlan) -> None:
     """Writes the files of one clip: raw video, frames, wav and masks."""
-    data = root / "Multi-sources" / "ms3_data"
-    frames, masks = data / "visual_frames" / clip.name, data / "gt_masks" / clip.split / clip.name
-    wavs, videos = data / "audio_wav" / clip.split, data / "raw_videos"
-    for folder in (frames, masks, wavs, videos):
-        folder.mkdir(parents=True, exist_ok=True)
-    camera = Camera(clip.scene)
-    pictures = []
-    for index in range(SECONDS * FRAMES_PER_SECOND):
-        picture, owners = camera.picture(index / FRAMES_PER_SECOND)
-        pictures.append(picture)
-        second, position = divmod(index, FRAMES_PER_SECOND)
-        if position == FRAMES_PER_SECOND - 1:
-            write_png(frames / f"{clip.name}.mp4_{second + 1}.png", picture)
-            write_png(masks / f"{clip.name}_{second + 1}.png", mask(clip.scene, owners, second))
-    sound = soundtrack(clip.scene, _SAMPLE_RATE)[None]
-    write_wav(wavs / f"{clip.name}.wav", sound, _SAMPLE_RATE)
-    write_mp4(videos / f"{clip.name}.mp4", np.stack(pictures), FRAMES_PER_SECOND, sound, _SAMPLE_RATE)
+    data, name, numbers = root / "Multi-sources" / "ms3_data", clip.name, range(1, SECONDS + 1)
+    write_clip(
+        clip.scene,
+        frames=[data / "visual_frames" / name / f"{name}.mp4_{number}.png" for number in numbers],
+        masks=[data / "gt_masks" / clip.split / name / f"{name}_{number}.png" for number in numbers],
+        wav=data / "audio_wav" / clip.split / f"{name}.wav",
+        video=data / "raw_videos" / f"{name}.mp4",
+    )
 
 
 LAYOUT = Layout(clips=90, image_size=SIDE, plan=plan, write=write)

@@ -11,17 +11,20 @@ A run that is killed leaves either nothing that counts, or a sealed folder, whic
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.errors import UsageError
 
 _LOCK, _SEALED, _MOVING = ".lock", "complete", "moving"
+_ATTEMPTS = 100
+"""How often a lock that another process removes meanwhile is made anew."""
 
 
 def is_free(out: Path) -> bool:
@@ -40,24 +43,73 @@ def workshop(out: Path) -> Iterator[Path]:
         UsageError: another process is at it, or something else has the name of the folder around it.
     """
     beside = out.parent / f".{out.name}.making"
-    if beside.exists() and not (beside / _LOCK).exists() and any(beside.iterdir()):
-        raise UsageError(f"{beside} is in the way and is no unfinished demo data: move it")
-    beside.mkdir(parents=True, exist_ok=True)
-    with (beside / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UsageError(f"another process is making demo data in {beside}: wait for it") from error
+    with _locked(beside):
         _finish(beside, out)
-        for entry in beside.iterdir():
-            if entry.is_dir():
-                shutil.rmtree(entry)
-            elif entry.name != _LOCK:
-                entry.unlink()
+        _clear(beside)
         folder = beside / uuid.uuid4().hex
         folder.mkdir()
         yield folder
-        shutil.rmtree(beside, ignore_errors=True)
+        _clear(beside, ignore_errors=True)
+        _remove(beside)
+
+
+def _locked(beside: Path) -> IO[str]:
+    """The lock of the folder `beside`, which is made; held until it is closed."""
+    for _ in range(_ATTEMPTS):
+        if not _is_workshop(beside):
+            raise UsageError(f"{beside} is in the way and is no unfinished demo data: move it")
+        with suppress(FileNotFoundError, FileExistsError):  # removed meanwhile by the process that was done with it
+            beside.mkdir(parents=True, exist_ok=True)
+            if lock := _hold(beside / _LOCK):
+                return lock
+    raise UsageError(f"{beside / _LOCK} cannot be locked: it is removed again and again; remove {beside}")
+
+
+def _hold(path: Path) -> IO[str] | None:
+    """Opens and locks a file; None where another process has removed it in between: that lock keeps nobody out.
+
+    Raises:
+        UsageError: another process holds it.
+    """
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                return lock
+    except BlockingIOError as error:
+        lock.close()
+        raise UsageError(f"another process is making demo data in {path.parent}: wait for it") from error
+    lock.close()
+    return None
+
+
+def _is_workshop(beside: Path) -> bool:
+    """Whether `beside` is empty, missing, or has the lock in it, which is made first and removed last."""
+    try:
+        entries = {entry.name for entry in beside.iterdir()}
+    except FileNotFoundError:
+        return True
+    except NotADirectoryError:
+        return False
+    return not entries or _LOCK in entries
+
+
+def _clear(beside: Path, *, ignore_errors: bool = False) -> None:
+    """Removes all but the lock."""
+    for entry in beside.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=ignore_errors)
+        elif entry.name != _LOCK:
+            entry.unlink()
+
+
+def _remove(beside: Path) -> None:
+    """Removes a cleared workshop; leaves it with its lock where anything is left in it."""
+    if [entry.name for entry in beside.iterdir()] == [_LOCK]:
+        (beside / _LOCK).unlink()
+        with suppress(OSError):  # another process may be in it already
+            beside.rmdir()
 
 
 def publish(folder: Path, out: Path) -> None:

@@ -142,7 +142,7 @@ def _train_all(out: Path, settings: Sequence[str]) -> list[dict[str, Any]]:
         except BrokenProcessPool as error:
             raise EnvironmentLacking("a process that trained died (out of memory?): run the demo again") from error
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            pool.shutdown(wait=True, cancel_futures=True)  # leaving the `with` would take it back otherwise
             raise
         rows = {case: future.result() for future, case in futures.items()}
     return [rows[case] for case in CASES]

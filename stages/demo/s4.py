@@ -11,11 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from avpipe.stages.demo import ms3
-from avpipe.stages.demo.encode import write_mp4, write_png, write_wav
+from avpipe.stages.demo.avsbench import SECONDS, SIDE, write_clip
 from avpipe.stages.demo.layout import ClipPlan, Layout, Plan, balanced, splits, video_ids
-from avpipe.stages.demo.ms3 import FRAMES_PER_SECOND, SECONDS, SIDE
-from avpipe.stages.demo.render import Camera, soundtrack
 from avpipe.stages.demo.scenes import Interval, Scene, cast
 
 CATEGORIES = {
@@ -28,7 +25,6 @@ CATEGORIES = {
 }
 """The nearest category of each kind of object; kinds without a near one are left out, as decoys too."""
 
-_SAMPLE_RATE = 16_000
 _STREAM = 3
 """Keeps the random numbers of the layouts apart."""
 
@@ -76,24 +72,18 @@ def one_source(rng: np.random.Generator, kind: str, kinds: Sequence[str], side: 
 
 def write(root: Path, clip: ClipPlan) -> None:
     """Writes the files of one clip: raw video, frames, wav, and masks: for training that of the first frame alone."""
-    data, place = root / "Single-source" / "s4_data", Path(clip.split, clip.group)
-    frames, masks = (data / kind / place / clip.name for kind in ("visual_frames", "gt_masks"))
-    wavs, videos = data / "audio_wav" / place, data / "raw_videos" / place
-    for folder in (frames, masks, wavs, videos):
-        folder.mkdir(parents=True, exist_ok=True)
-    camera = Camera(clip.scene)
-    pictures = []
-    for index in range(SECONDS * FRAMES_PER_SECOND):
-        picture, owners = camera.picture(index / FRAMES_PER_SECOND)
-        pictures.append(picture)
-        second, position = divmod(index, FRAMES_PER_SECOND)
-        if position == FRAMES_PER_SECOND - 1:
-            write_png(frames / f"{clip.name}_{second + 1}.png", picture)
-            if second == 0 or clip.split != "train":
-                write_png(masks / f"{clip.name}_{second + 1}.png", ms3.mask(clip.scene, owners, second))
-    sound = soundtrack(clip.scene, _SAMPLE_RATE)[None]
-    write_wav(wavs / f"{clip.name}.wav", sound, _SAMPLE_RATE)
-    write_mp4(videos / f"{clip.name}.mp4", np.stack(pictures), FRAMES_PER_SECOND, sound, _SAMPLE_RATE)
+    data, name, place = root / "Single-source" / "s4_data", clip.name, Path(clip.split, clip.group)
+    numbers = range(1, SECONDS + 1)
+    write_clip(
+        clip.scene,
+        frames=[data / "visual_frames" / place / name / f"{name}_{number}.png" for number in numbers],
+        masks=[
+            data / "gt_masks" / place / name / f"{name}_{number}.png"
+            for number in (numbers[:1] if clip.split == "train" else numbers)
+        ],
+        wav=data / "audio_wav" / place / f"{name}.wav",
+        video=data / "raw_videos" / place / f"{name}.mp4",
+    )
 
 
 LAYOUT = Layout(clips=60, image_size=SIDE, plan=plan, write=write)

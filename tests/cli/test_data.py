@@ -46,6 +46,19 @@ def test_a_subset_is_added_to_the_folder_of_the_others(invoke):
     assert "avsbench-s4: already there: data/avsbench" in invoke("make", "--dataset", "avsbench-s4", *options)
 
 
+def test_a_folder_that_cannot_be_used_does_not_hide_the_other_datasets(invoke, tmp_path):
+    invoke("make", "--dataset", "avsbench", "--clips", "3", "--workers", "1")
+    (tmp_path / "data" / "ave" / "AVE_Dataset").mkdir(parents=True)
+    (tmp_path / "data" / "ave" / "AVE_Dataset" / "Annotations.txt").touch()
+    (tmp_path / "data" / "ave" / "avpipe.yaml").write_text("demo: {dataset: ave, seed: 0, clips: 3}\n")
+    entries = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
+    assert "older version: remove data/ave and its cache" in entries["ave"]["problem"]
+    assert (entries["avsbench"]["demo"], entries["avsbench"]["problem"]) == (True, None)
+    (row,) = (line for line in invoke("ls").splitlines() if line.startswith("ave "))
+    assert "unusable" in row
+    assert "older version: remove data/ave and its cache" in row
+
+
 def test_without_a_name_there_is_no_choice_between_subsets(invoke, monkeypatch):
     made = []
     monkeypatch.setattr(

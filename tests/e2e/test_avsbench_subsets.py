@@ -13,7 +13,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages.demo.generate import make_demo
 from avpipe.stages.evaluate import evaluate
 from avpipe.stages.train import TrainOptions, train
-from avpipe.stages.train_inputs import find_inputs
+from avpipe.stages.train_inputs import _one_subset, find_inputs
 
 STUB = ("--visual", "stub", "--audio", "stub", "--weights", "random:0")
 
@@ -46,7 +46,7 @@ def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
     done = avpipe("train", "--dataset", "avsbench-avss", check=2, env=env)
     assert "masks of 71 classes: their head and metric are not in this version" in done.stderr
     assert done.stderr.count("\n") == 1
-    with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3, avsbench-avss\)"):
+    with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3\)"):
         train(TrainOptions("avsbench", cache=Path(cache.path)))
     assert not (tmp_path / "runs").exists()
 
@@ -60,6 +60,20 @@ def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
     config.write_text(config.read_text().replace("avsbench-s4", "avsbench-avss"))
     with pytest.raises(UsageError, match="masks of 71 classes"):
         evaluate(run)
+
+
+def test_the_only_subset_that_can_be_learned_is_no_choice(data, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    root = tmp_path / "avsbench"
+    root.mkdir()
+    for name in ("Multi-sources", "metadata.csv", "v1s", "v1m", "v2"):
+        (root / name).symlink_to(data / name)
+    assert load_dataset("avsbench", root).subsets == ("ms3", "avss")
+    with pytest.raises(UsageError, match="no features of avsbench yet"):  # a choice or a missing head would come first
+        find_inputs("avsbench", root, None)
+    subset = _one_subset(load_dataset("avsbench", root))
+    assert (subset.name, subset.task) == ("avsbench-ms3", "segmentation")
+    assert subset.samples == load_dataset("avsbench-ms3", root).samples
 
 
 def test_semantic_data_are_refused_before_hours_of_extraction(data, monkeypatch, tmp_path):

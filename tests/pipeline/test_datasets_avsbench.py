@@ -8,17 +8,15 @@ from avpipe.pipeline.errors import UsageError
 REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench" / "ms3_meta_data.csv"
 
 
-def write(root: Path, rows: list[str], header: str = "video_id,split") -> Path:
-    base = root / "Multi-sources"
-    base.mkdir(parents=True)
-    (base / "ms3_meta_data.csv").write_text("\n".join([header, *rows]) + "\n")
-    return base / "ms3_data"
+@pytest.fixture
+def write(tmp_path, write_table):
+    """`write(rows)` writes the table and returns the folder of the subset's files."""
 
+    def make(rows: list[str], header: str = "video_id,split") -> Path:
+        write_table(tmp_path / "Multi-sources" / "ms3_meta_data.csv", header, rows)
+        return tmp_path / "Multi-sources" / "ms3_data"
 
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    return make
 
 
 def frames(data: Path, name: str) -> tuple[Path, ...]:
@@ -30,17 +28,17 @@ def masks(data: Path, name: str, split: str) -> tuple[Path, ...]:
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
-def test_real_table(tmp_path):
-    write(tmp_path, REAL.read_text().splitlines()[1:])
+def test_real_table(tmp_path, write):
+    write(REAL.read_text().splitlines()[1:])
     dataset = load_dataset("avsbench-ms3", tmp_path)
     assert [len(dataset.split(split)) for split in ("train", "val", "test")] == [296, 64, 64]
     assert [sample.id for sample in dataset.samples[:2]] == ["ms3/jlhuZfcw61w", "ms3/xv7eM6-UmkY_36"]
     assert all(clip.segments == 5 for clip in dataset.clips)
 
 
-def test_frames_and_wav_come_before_the_raw_video(tmp_path):
+def test_frames_and_wav_come_before_the_raw_video(tmp_path, write, touch):
     name = "-bcdefghijk_3"
-    data = write(tmp_path, [f"{name},val"])
+    data = write([f"{name},val"])
     wav, video = data / "audio_wav" / "val" / f"{name}.wav", data / "raw_videos" / f"{name}.mp4"
     touch(*frames(data, name), *masks(data, name, "val"), wav, video)
     dataset = load_dataset("avsbench", tmp_path)
@@ -53,8 +51,8 @@ def test_frames_and_wav_come_before_the_raw_video(tmp_path):
     assert dataset.notes == ()
 
 
-def test_raw_video_stands_in_for_missing_frames_and_wav(tmp_path):
-    data = write(tmp_path, ["aaaaaaaaaaa,train"])
+def test_raw_video_stands_in_for_missing_frames_and_wav(tmp_path, write, touch):
+    data = write(["aaaaaaaaaaa,train"])
     video = data / "raw_videos" / "aaaaaaaaaaa.mp4"
     touch(*frames(data, "aaaaaaaaaaa")[:4], video, *masks(data, "aaaaaaaaaaa", "train"))
     dataset = load_dataset("avsbench", tmp_path)
@@ -62,24 +60,24 @@ def test_raw_video_stands_in_for_missing_frames_and_wav(tmp_path):
     assert [note for note in dataset.notes if "1 of 1 clips lack some of their frame pictures" in note]
 
 
-def test_clip_without_files_is_listed_with_what_should_be_there(tmp_path):
-    data = write(tmp_path, ["aaaaaaaaaaa,test"])
+def test_clip_without_files_is_listed_with_what_should_be_there(tmp_path, write):
+    data = write(["aaaaaaaaaaa,test"])
     dataset = load_dataset("avsbench", tmp_path)
     assert dataset.clips[0].media() == (*frames(data, "aaaaaaaaaaa"), data / "audio_wav" / "test" / "aaaaaaaaaaa.wav")
     assert dataset.samples[0].masks == (None,) * 5
     assert "5 of 5 masks are missing" in dataset.notes[0]
 
 
-def test_both_names_give_the_same_clips(tmp_path):
-    write(tmp_path, ["aaaaaaaaaaa,train", "bbbbbbbbbbb_1,test"])
+def test_both_names_give_the_same_clips(tmp_path, write):
+    write(["aaaaaaaaaaa,train", "bbbbbbbbbbb_1,test"])
     both = [load_dataset(name, tmp_path) for name in ("avsbench", "avsbench-ms3")]
     assert both[0].clips == both[1].clips
     assert both[0].samples == both[1].samples
     assert load_dataset("avsbench", tmp_path / "Multi-sources").clips == both[0].clips
 
 
-def test_every_subset_at_the_root_is_read(tmp_path):
-    write(tmp_path, ["aaaaaaaaaaa,train", "bbbbbbbbbbb,wrong"])
+def test_every_subset_at_the_root_is_read(tmp_path, write):
+    write(["aaaaaaaaaaa,train", "bbbbbbbbbbb,wrong"])
     ms3 = load_dataset("avsbench", tmp_path)
     (tmp_path / "Single-source").mkdir()
     (tmp_path / "Single-source" / "s4_meta_data.csv").write_text(
@@ -114,7 +112,7 @@ def test_no_subset_at_the_root_says_what_each_needs(tmp_path):
         load_dataset("avsbench-s4", tmp_path)
 
 
-def test_broken_rows_are_named(tmp_path):
+def test_broken_rows_are_named(tmp_path, write, assert_faults):
     rows = [
         "aaaaaaaaaaa,train",
         "bbbbbbbbbbb,training",
@@ -123,21 +121,19 @@ def test_broken_rows_are_named(tmp_path):
         "ccccccccccc",
         "ddddddddddd,test",
     ]
-    write(tmp_path, rows)
+    write(rows)
     dataset = load_dataset("avsbench", tmp_path)
     assert [sample.id for sample in dataset.samples] == ["ms3/aaaaaaaaaaa", "ms3/ddddddddddd"]
-    text = "\n".join(dataset.notes)
-    for line, fault in (
-        (3, "unknown split 'training'"),
-        (4, "in the table already"),
-        (5, "no clip name"),
-        (6, "1 fields instead of 2"),
-    ):
-        assert f"ms3_meta_data.csv line {line}: " in text
-        assert fault in text
+    faults = {
+        3: "unknown split 'training'",
+        4: "in the table already",
+        5: "no clip name",
+        6: "1 fields instead of 2",
+    }
+    assert_faults(dataset, "ms3_meta_data.csv", faults)
 
 
-def test_table_without_its_columns_is_refused(tmp_path):
-    write(tmp_path, ["aaaaaaaaaaa,train"], header="name,split")
+def test_table_without_its_columns_is_refused(tmp_path, write):
+    write(["aaaaaaaaaaa,train"], header="name,split")
     with pytest.raises(UsageError, match="no column video_id; its header is 'name,split'"):
         load_dataset("avsbench", tmp_path)

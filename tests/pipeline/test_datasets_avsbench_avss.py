@@ -5,25 +5,26 @@ from pathlib import Path
 import pytest
 
 from avpipe.pipeline.datasets import load_dataset, manifest_of
+from avpipe.pipeline.errors import UsageError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench"
 HEADER = "vid,uid,s_min,s_sec,a_obj,split,label"
 
 
-def write(root: Path, rows: list[str]) -> Path:
-    (root / "metadata.csv").write_text("\n".join([HEADER, *rows]) + "\n")
-    return root
+@pytest.fixture
+def write(tmp_path, write_table):
+    """`write(rows)` writes the table and returns the dataset's folder."""
 
+    def make(rows: list[str]) -> Path:
+        write_table(tmp_path / "metadata.csv", HEADER, rows)
+        return tmp_path
 
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    return make
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
-def test_real_table(tmp_path):
-    write(tmp_path, (REAL / "metadata.csv").read_text().splitlines()[1:])
+def test_real_table(tmp_path, write):
+    write((REAL / "metadata.csv").read_text().splitlines()[1:])
     dataset, counts = load_dataset("avsbench-avss", tmp_path), manifest_of("avsbench-avss")["counts"]
     assert {name: len(dataset.split(name)) for name in ("train", "val", "test")} == counts["splits"]
     assert counts["splits"] == {"train": 8498, "val": 1304, "test": 1554}
@@ -44,17 +45,17 @@ def test_class_ids_are_the_official_numbers_less_one():
     }
 
 
-def test_classes_are_background_and_then_by_name(tmp_path):
-    classes = load_dataset("avsbench-avss", write(tmp_path, [])).classes
+def test_classes_are_background_and_then_by_name(write):
+    classes = load_dataset("avsbench-avss", write([])).classes
     assert len(classes) == 71
     assert classes[0] == "background"
     assert list(classes[1:]) == sorted(classes[1:])
     assert [classes[i] for i in (14, 41, 45, 70)] == ["clarinet", "man", "mower", "woman"]  # seen on real masks
 
 
-def test_frames_and_masks_count_from_0_and_v2_has_ten(tmp_path):
+def test_frames_and_masks_count_from_0_and_v2_has_ten(tmp_path, write, touch):
     uids = {"v1m": "-bcdefghijk_3", "v2": "-bcdefghijk_4000_14000"}
-    write(tmp_path, [f"-bcdefghijk,{uid},0,4,dog_violin,test,{part}" for part, uid in uids.items()])
+    write([f"-bcdefghijk,{uid},0,4,dog_violin,test,{part}" for part, uid in uids.items()])
     for part, count in (("v1m", 5), ("v2", 10)):
         folder = tmp_path / part / uids[part]
         touch(folder / "audio.wav")
@@ -71,9 +72,9 @@ def test_frames_and_masks_count_from_0_and_v2_has_ten(tmp_path):
         assert sample.masks == tuple(folder / "labels_semantic" / f"{k}.png" for k in range(count))
 
 
-def test_training_of_v1s_has_the_first_mask_alone(tmp_path):
+def test_training_of_v1s_has_the_first_mask_alone(tmp_path, write, touch):
     rows = [("one", "train", "v1s"), ("two", "val", "v1s"), ("three", "train", "v1m"), ("four", "train", "v2")]
-    write(tmp_path, [f"{uid},{uid},0,0,dog,{split},{part}" for uid, split, part in rows])
+    write([f"{uid},{uid},0,0,dog,{split},{part}" for uid, split, part in rows])
     for uid, _, part in rows:
         touch(*(tmp_path / part / uid / "labels_semantic" / f"{k}.png" for k in range(10 if part == "v2" else 5)))
     (tmp_path / "v2" / "four" / "labels_semantic" / "7.png").unlink()
@@ -88,16 +89,30 @@ def test_training_of_v1s_has_the_first_mask_alone(tmp_path):
     assert dataset.notes == (f"{tmp_path}: 1 of 21 masks are missing",)
 
 
-def test_broken_rows_are_named(tmp_path):
+def test_broken_rows_are_named(write, assert_faults):
     good = "a,aaaaaaaaaaa_0_5000,0,0,dog,train,v1s"
     rows = [good, good, "b,b_0_5000,0,0,dog,training,v1s", "c,c/d,0,0,dog,val,v2", "d,d_0_5000,0,0,dog,val,v3", "e,e"]
-    dataset = load_dataset("avsbench-avss", write(tmp_path, rows))
+    dataset = load_dataset("avsbench-avss", write(rows))
     assert [sample.id for sample in dataset.samples] == ["avss/aaaaaaaaaaa_0_5000"]
-    for line, fault in (
-        (3, "in the table already"),
-        (4, "unknown split 'training'"),
-        (5, "'c/d' is no clip name"),
-        (6, "unknown label 'v3'"),
-        (7, "2 fields instead of 7"),
-    ):
-        assert any(f"metadata.csv line {line}: " in note and fault in note for note in dataset.notes), dataset.notes
+    faults = {
+        3: "in the table already",
+        4: "unknown split 'training'",
+        5: "'c/d' is no clip name",
+        6: "unknown label 'v3'",
+        7: "2 fields instead of 7",
+    }
+    assert_faults(dataset, "metadata.csv", faults)
+
+
+def test_an_unrelated_metadata_csv_is_not_avss(tmp_path, write_table):
+    write_table(tmp_path / "metadata.csv", "file,checksum", ["readme.txt,1234"])
+    for name in ("avsbench-avss", "avsbench"):
+        with pytest.raises(UsageError, match=r"metadata\.csv, but of something else"):
+            load_dataset(name, tmp_path)
+    write_table(tmp_path / "Multi-sources" / "ms3_meta_data.csv", "video_id,split", ["aaaaaaaaaaa,train"])
+    assert load_dataset("avsbench", tmp_path).subsets == ("ms3",)
+    (tmp_path / "metadata.csv").write_bytes(bytes(range(256)) * 9000)
+    assert load_dataset("avsbench", tmp_path).subsets == ("ms3",)
+    (tmp_path / "v2").mkdir()  # with a part of AVSS beside it, its own table is broken
+    with pytest.raises(UsageError, match=r"metadata\.csv"):
+        load_dataset("avsbench", tmp_path)

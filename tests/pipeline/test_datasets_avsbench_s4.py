@@ -9,17 +9,15 @@ from avpipe.pipeline.errors import UsageError
 REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench" / "s4_meta_data.csv"
 
 
-def write(root: Path, rows: list[str], header: str = "name,start,category,split") -> Path:
-    base = root / "Single-source"
-    base.mkdir(parents=True)
-    (base / "s4_meta_data.csv").write_text("\n".join([header, *rows]) + "\n")
-    return base / "s4_data"
+@pytest.fixture
+def write(tmp_path, write_table):
+    """`write(rows)` writes the table and returns the folder of the subset's files."""
 
+    def make(rows: list[str], header: str = "name,start,category,split") -> Path:
+        write_table(tmp_path / "Single-source" / "s4_meta_data.csv", header, rows)
+        return tmp_path / "Single-source" / "s4_data"
 
-def touch(*paths: Path) -> None:
-    for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    return make
 
 
 def numbered(folder: Path, name: str) -> tuple[Path, ...]:
@@ -27,8 +25,8 @@ def numbered(folder: Path, name: str) -> tuple[Path, ...]:
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
-def test_real_table(tmp_path):
-    write(tmp_path, REAL.read_text().splitlines()[1:])
+def test_real_table(tmp_path, write):
+    write(REAL.read_text().splitlines()[1:])
     dataset, counts = load_dataset("avsbench-s4", tmp_path), manifest_of("avsbench-s4")["counts"]
     assert {name: len(dataset.split(name)) for name in ("train", "val", "test")} == counts["splits"]
     assert counts["splits"] == {"train": 3452, "val": 740, "test": 740}
@@ -43,9 +41,9 @@ def test_real_table(tmp_path):
     assert counts["masks"] == expected
 
 
-def test_files_lie_by_split_and_category(tmp_path):
+def test_files_lie_by_split_and_category(tmp_path, write, touch):
     name, place = "-bcdefghijk", Path("val", "horse_clip-clop")
-    data = write(tmp_path, [f"{name},6,horse_clip-clop,val"])
+    data = write([f"{name},6,horse_clip-clop,val"])
     frames, masks = numbered(data / "visual_frames" / place, name), numbered(data / "gt_masks" / place, name)
     wav, video = data / "audio_wav" / place / f"{name}.wav", data / "raw_videos" / place / f"{name}.mp4"
     touch(*frames, *masks, wav, video)
@@ -62,8 +60,8 @@ def test_files_lie_by_split_and_category(tmp_path):
     assert load_dataset("avsbench-s4", tmp_path).clips[0].media() == (video,)
 
 
-def test_training_has_the_first_mask_alone_and_that_is_no_fault(tmp_path):
-    data = write(tmp_path, ["aaaaaaaaaaa,0,helicopter,train", "bbbbbbbbbbb,0,helicopter,test"])
+def test_training_has_the_first_mask_alone_and_that_is_no_fault(tmp_path, write, touch):
+    data = write(["aaaaaaaaaaa,0,helicopter,train", "bbbbbbbbbbb,0,helicopter,test"])
     of = {
         name: numbered(data / "gt_masks" / split / "helicopter", name)
         for name, split in (("aaaaaaaaaaa", "train"), ("bbbbbbbbbbb", "test"))
@@ -82,7 +80,7 @@ def test_training_has_the_first_mask_alone_and_that_is_no_fault(tmp_path):
     assert any("2 of 6 masks are missing" in note for note in dataset.notes)
 
 
-def test_broken_rows_are_named(tmp_path):
+def test_broken_rows_are_named(tmp_path, write, assert_faults):
     rows = [
         "aaaaaaaaaaa,0,helicopter,train",
         "bbbbbbbbbbb,0,helicopter,training",
@@ -92,21 +90,20 @@ def test_broken_rows_are_named(tmp_path):
         "ddddddddddd,0,../../up,test",
         "eeeeeeeeeee,0,helicopter,test",
     ]
-    write(tmp_path, rows)
+    write(rows)
     dataset = load_dataset("avsbench-s4", tmp_path)
     assert [sample.id for sample in dataset.samples] == ["s4/aaaaaaaaaaa", "s4/eeeeeeeeeee"]
-    text = "\n".join(dataset.notes)
-    for line, fault in (
-        (3, "unknown split 'training'"),
-        (4, "in the table already"),
-        (5, "no clip name"),
-        (6, "3 fields instead of 4"),
-        (7, "unknown category '../../up'"),
-    ):
-        assert any(f"s4_meta_data.csv line {line}: " in note and fault in note for note in dataset.notes), text
+    faults = {
+        3: "unknown split 'training'",
+        4: "in the table already",
+        5: "no clip name",
+        6: "3 fields instead of 4",
+        7: "unknown category '../../up'",
+    }
+    assert_faults(dataset, "s4_meta_data.csv", faults)
 
 
-def test_table_without_its_columns_is_refused(tmp_path):
-    write(tmp_path, ["aaaaaaaaaaa,train"], header="video_id,split")
+def test_table_without_its_columns_is_refused(tmp_path, write):
+    write(["aaaaaaaaaaa,train"], header="video_id,split")
     with pytest.raises(UsageError, match="no column name, category; its header is 'video_id,split'"):
         load_dataset("avsbench-s4", tmp_path)

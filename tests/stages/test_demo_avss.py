@@ -12,9 +12,9 @@ from PIL import Image
 
 from avpipe.pipeline.datasets import load_dataset
 from avpipe.stages.demo import avss
+from avpipe.stages.demo.avsbench import sources
 from avpipe.stages.demo.generate import make_demo
 from avpipe.stages.demo.kinds import KINDS
-from avpipe.stages.demo.ms3 import sources
 
 COUNTS = {"v1s": 5, "v1m": 5, "v2": 10}
 

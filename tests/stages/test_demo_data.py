@@ -12,7 +12,7 @@ from PIL import Image
 
 from avpipe.pipeline.datasets import load_dataset, read_mask
 from avpipe.pipeline.errors import UsageError
-from avpipe.stages.demo import ave, ms3
+from avpipe.stages.demo import ave, avsbench, ms3
 from avpipe.stages.demo.generate import LAYOUTS, make_demo
 from avpipe.stages.demo.kinds import KINDS
 from avpipe.stages.demo.render import Camera, soundtrack
@@ -117,26 +117,26 @@ def test_neither_modality_alone_tells_the_ave_label():
 
 def test_ms3_scenes_hold_what_makes_them_hard():
     scenes = [clip.scene for clip in ms3.plan(0, 60).clips]
-    seconds = [(scene, second + ms3.FRAME_POSITION) for scene in scenes for second in range(ms3.SECONDS)]
+    seconds = [(scene, second + avsbench.FRAME_POSITION) for scene in scenes for second in range(avsbench.SECONDS)]
     sounding = Counter(len(seen_and_heard(*when)) for when in seconds)
     assert set(sounding) == {0, 1, 2}
     assert min(sounding.values()) > 0.1 * len(seconds)
     assert sum(bool(seen(*when) - heard(*when)) for when in seconds) > 0.4 * len(seconds)  # mute objects
     assert sum(bool(heard(*when) - seen(*when)) for when in seconds) > 0.05 * len(seconds)  # off-screen sounds
     assert {len({a.kind for a in scene.actors if a.visible}) for scene in scenes} == {1, 2, 3}
-    assert all(any(ms3.sources(scene, second) for second in range(ms3.SECONDS)) for scene in scenes)
+    assert all(any(avsbench.sources(scene, second) for second in range(avsbench.SECONDS)) for scene in scenes)
 
 
 def test_ms3_mask_is_where_the_sounding_objects_are_seen():
     for clip in ms3.plan(1, 6).clips:
         camera = Camera(clip.scene)
-        for second in range(ms3.SECONDS):
-            picture, owners = camera.picture(second + ms3.FRAME_POSITION)
-            mask = ms3.mask(clip.scene, owners, second)
-            assert picture.shape == (ms3.SIDE, ms3.SIDE, 3)
+        for second in range(avsbench.SECONDS):
+            picture, owners = camera.picture(second + avsbench.FRAME_POSITION)
+            mask = avsbench.mask(clip.scene, owners, second)
+            assert picture.shape == (avsbench.SIDE, avsbench.SIDE, 3)
             on = {clip.scene.actors[owner - 1].kind for owner in np.unique(owners[mask == 255])}
             off = {clip.scene.actors[owner - 1].kind for owner in np.unique(owners[mask == 0]) if owner}
-            assert on == seen_and_heard(clip.scene, second + ms3.FRAME_POSITION)
+            assert on == seen_and_heard(clip.scene, second + avsbench.FRAME_POSITION)
             assert not on & off
 
 
@@ -259,6 +259,31 @@ def test_killed_run_leaves_no_root_and_the_next_one_makes_it(tmp_path):
     assert make_demo("avsbench", out, clips=3, workers=1)
     assert list(tmp_path.iterdir()) == [out]
     assert len(list(out.rglob("*.mp4"))) == 3
+
+
+def test_interrupted_run_does_not_write_the_clips_that_were_waiting(tmp_path):
+    """The signal goes to the process alone, as from `kill -INT`; a terminal would send it to the workers as well."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from pathlib import Path; from avpipe.stages.demo.generate import make_demo\n"
+        "if __name__ == '__main__':\n"
+        f"    make_demo('avsbench-s4', Path({str(tmp_path / 'avsbench')!r}), clips=30, workers=2)\n"
+    )
+    (tmp_path / "make.py").write_text(code)
+    child = subprocess.Popen([sys.executable, str(tmp_path / "make.py")], stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.rglob("*.mp4")):
+            assert child.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(120) != 0
+    finally:
+        child.kill()
+        child.wait()
+    assert 0 < len(list(tmp_path.rglob("*.mp4"))) < 15  # those begun, and few that wait in the workers' queue
+    assert not (tmp_path / "avsbench").exists()
 
 
 def test_lock_is_free_again_after_an_error(tmp_path, monkeypatch):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
 
 import numpy as np
 import pytest
 
 from avpipe.stages.demo import ave, avss, ms3, s4
-from avpipe.stages.demo.layout import Plan
 from avpipe.stages.demo.scenes import Actor, Interval, Scene
 
-CLIPS = 1500
 PLANS = {"ave": ave.plan, "s4": s4.plan, "ms3": ms3.plan, "avss": avss.plan}
+
+
+@functools.cache
+def scenes_of(name: str) -> list[Scene]:
+    """As many scenes as it takes to see a difference; most of the time of these tests goes into planning them."""
+    return [clip.scene for clip in PLANS[name](5, 800).clips]
 
 
 def is_source(actor: Actor) -> bool:
@@ -47,14 +51,18 @@ def compare(values: list[tuple[float, ...]], marks: list[bool]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_bodies_of_sources_and_silent_objects_are_alike(name: str) -> None:
-    plan: Callable[[int, int], Plan] = PLANS[name]
-    scenes = [clip.scene for clip in plan(5, CLIPS).clips]
-    seen = [(scene, actor) for scene in scenes for actor in scene.actors if actor.visible]
-    assert compare([geometry(*one) for one in seen], [is_source(actor) for _, actor in seen]).max() < 4
+    values, marks = [], []
+    for scene in scenes_of(name):
+        seen = [actor for actor in scene.actors if actor.visible]
+        if len({is_source(actor) for actor in seen}) == 2:  # the more objects, the less room: compare within a scene
+            bodies = np.array([geometry(scene, actor) for actor in seen])
+            values += [tuple(row) for row in bodies - bodies.mean(axis=0)]
+            marks += [is_source(actor) for actor in seen]
+    assert compare(values, marks).max() < 4
 
 
 def test_decoys_of_ave_come_and_go_as_sources_do() -> None:
-    actors = [actor for clip in ave.plan(5, CLIPS).clips for actor in clip.scene.actors]
+    actors = [actor for scene in scenes_of("ave") for actor in scene.actors]
     seen = [actor for actor in actors if actor.visible]
     assert compare([timing(actor.visible) for actor in seen], [is_source(actor) for actor in seen]).max() < 4
     heard = [actor for actor in actors if actor.sounding]
@@ -63,9 +71,8 @@ def test_decoys_of_ave_come_and_go_as_sources_do() -> None:
 
 @pytest.mark.parametrize("name", PLANS)
 def test_place_in_the_drawing_order_does_not_tell(name: str) -> None:
-    scenes = [clip.scene for clip in PLANS[name](5, CLIPS).clips]
     values, marks = [], []
-    for scene in scenes:
+    for scene in scenes_of(name):
         seen = [actor for actor in scene.actors if actor.visible]
         values += [((place + 0.5) / len(seen),) for place in range(len(seen))]
         marks += [is_source(actor) for actor in seen]

@@ -11,9 +11,9 @@ from PIL import Image
 
 from avpipe.pipeline.datasets import load_dataset, manifest_of, read_mask
 from avpipe.stages.demo import s4
+from avpipe.stages.demo.avsbench import FRAME_POSITION, SECONDS, sources
 from avpipe.stages.demo.generate import make_demo
 from avpipe.stages.demo.kinds import KINDS
-from avpipe.stages.demo.ms3 import FRAME_POSITION, SECONDS, sources
 
 
 @pytest.fixture(scope="module")

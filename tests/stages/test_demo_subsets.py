@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import yaml
 
 from avpipe.pipeline.datasets import find, load_dataset, overrides, read_overrides
 from avpipe.pipeline.errors import UsageError
-from avpipe.stages.demo import avss, generate, ms3, publish, s4
+from avpipe.stages.demo import avsbench, avss, generate, publish
 from avpipe.stages.demo.generate import LAYOUTS, make_demo
 
 SUBSETS = ("avsbench-ms3", "avsbench-s4", "avsbench-avss")
@@ -32,11 +34,10 @@ def dull_media():
             return np.zeros((*self._shape, 3), np.uint8), np.zeros(self._shape, np.uint8)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (ms3, s4, avss):
+        for module in (avsbench, avss):
             patch.setattr(module, "Camera", Camera)
             patch.setattr(module, "soundtrack", lambda scene, rate: np.zeros(scene.seconds * rate, np.float32))
-        for module in (ms3, s4):
-            patch.setattr(module, "write_mp4", lambda path, *_: path.write_bytes(b"video"))
+        patch.setattr(avsbench, "write_mp4", lambda path, *_: path.write_bytes(b"video"))
         yield
 
 
@@ -186,3 +187,65 @@ def test_two_processes_do_not_make_subsets_at_once(root):
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UsageError, match="another process is making demo data"):
             make_demo("avsbench-s4", root, clips=3)
+
+
+def test_a_lock_that_was_removed_before_it_was_taken_keeps_nobody_out_and_is_not_trusted(tmp_path, monkeypatch):
+    """The holder goes and a third process comes, between opening the lock and taking it."""
+    out, beside = tmp_path / "avsbench", tmp_path / ".avsbench.making"
+    flock, third = fcntl.flock, []
+
+    def late(file, how):
+        if not third:
+            (beside / ".lock").unlink()
+            third.append((beside / ".lock").open("w"))
+            flock(third[0], fcntl.LOCK_EX)
+        flock(file, how)
+
+    monkeypatch.setattr(publish.fcntl, "flock", late)
+    with pytest.raises(UsageError, match="another process is making demo data"), publish.workshop(out):
+        pass
+    third[0].close()
+    with publish.workshop(out) as folder:
+        assert folder.is_dir()
+    assert not beside.exists()
+
+
+def test_a_workshop_that_another_process_removes_meanwhile_is_made_anew(tmp_path, monkeypatch):
+    out, beside = tmp_path / "avsbench", tmp_path / ".avsbench.making"
+    function, done = publish.Path.open, []
+
+    def late(path, *arguments, **options):
+        if path.parent == beside and not done:
+            done.append(beside.rmdir())
+        return function(path, *arguments, **options)
+
+    monkeypatch.setattr(publish.Path, "open", late)
+    with publish.workshop(out) as folder:
+        assert folder.is_dir()
+    assert done
+    assert not beside.exists()
+
+
+def test_many_at_once_are_never_two_in_the_workshop(tmp_path):
+    """Threads stand for processes here: a file that is opened twice is locked as if by two."""
+    entered, faults = [], []
+
+    def work():
+        for _ in range(100):
+            try:
+                with publish.workshop(tmp_path / "avsbench"):
+                    os.close(os.open(tmp_path / "inside", os.O_CREAT | os.O_EXCL))
+                    entered.append(1)
+                    (tmp_path / "inside").unlink()
+            except UsageError as error:
+                faults.extend([error] if "another process" not in str(error) else [])
+            except OSError as error:
+                faults.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert entered
+    assert not faults
