@@ -23,7 +23,7 @@ from typing import Any
 METRIC = {"ave": "accuracy", "avsbench": "miou"}
 CASES = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual", "linear-audio", "linear-visual"),
-    "avsbench": ("mettle-both", "linear-both", "mettle-visual"),
+    "avsbench": ("mettle-both", "linear-both"),
 }
 CASES_ON_RANDOM = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
