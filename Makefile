@@ -14,10 +14,10 @@ PIP := $(BIN)/pip --disable-pip-version-check
 demo: $(VENV)/.runtime
 	$(BIN)/avpipe demo
 
-test: lint browser
+test: lint
 	$(BIN)/pytest -q -m "not slow"
 
-test-all: lint browser
+test-all: lint
 	$(BIN)/pytest -q
 
 lint: $(VENV)/.develop
@@ -25,11 +25,12 @@ lint: $(VENV)/.develop
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy -p avpipe.pipeline -p avpipe.stages -p avpipe.cli
 
-# A real browser opens the report in the tests: Debian's, installed where we may. Without one those tests are skipped.
+# A real browser opens the report in the tests; without one those tests are skipped. Nothing else installs it unasked.
 browser:
-	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	  apt-get update -q && apt-get install -qy --no-install-recommends chromium; } || \
-	  echo "No chromium here (Debian: apt install chromium): the tests of the report in a browser will be skipped."
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then echo "Chromium is here."; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -q && apt-get install -qy --no-install-recommends chromium; \
+	else echo "No chromium here. On Debian, as root: apt-get install chromium"; exit 1; fi
 
 format: $(VENV)/.develop
 	$(BIN)/ruff check --fix .

@@ -14,6 +14,7 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
     missing         those without features, scored as background or as an empty mask; missing_samples names them
     baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
                     both learned from the training labels; constant_mask has other_protocols as well
+    checkpoint      SHA-256 of the weights that were scored, the file best.safetensors
     epoch           epoch of the checkpoint that was scored
     selected_by     how that epoch was chosen; never on the split that is scored, unless that is val
     seconds         time that predicting and scoring took
@@ -22,6 +23,7 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import time
@@ -76,6 +78,7 @@ def evaluate(
     if not samples:
         raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no labelled sample in split {split}")
     start = time.perf_counter()
+    scored = checkpoint_hash(run)  # before it is read: were it replaced in between, the scores would count as stale
     trained = load_trained(run, config, inputs.cache, samples, target)
     data, task = trained.data, config.build_task(samples)
     say_missing(split, data.missing, len(samples), "scored as nothing found")
@@ -96,6 +99,7 @@ def evaluate(
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
         "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),
+        "checkpoint": scored,
         "epoch": trained.facts["epoch"],
         "selected_by": trained.facts["selected_by"],
         "seconds": round(time.perf_counter() - start, 3),
@@ -105,6 +109,22 @@ def evaluate(
     name = "metrics.json" if split == "test" else f"metrics-{split}.json"
     checkpoint.write_atomic(run / name, json.dumps(result, indent=2, ensure_ascii=False).encode())
     return result
+
+
+def checkpoint_hash(run: Path) -> str:
+    """SHA-256 of a run's best checkpoint, as a file.
+
+    Raises:
+        UsageError: there is none.
+    """
+    path = run / runs.BEST
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"there is no checkpoint {path} ({error.strerror}): go on with `avpipe train --run {run} --resume`"
+        ) from error
 
 
 def _by_protocol(scores: dict[str, Any]) -> dict[str, Any]:

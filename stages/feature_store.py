@@ -100,12 +100,13 @@ class FeatureStore:
         """`(N, C)` by modality and tap."""
         return {m: {tap: self._shape(f"{m}/{tap}") for tap in taps} for m, taps in self.taps.items()}
 
-    def read(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Tokens of rows of the store's clips, `[len(rows), N, C]` for each array."""
+    def read(self, rows: np.ndarray, arrays: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Tokens of rows of the store's clips, `[len(rows), N, C]` for each of `arrays` (default: the store's)."""
+        names = self.arrays if arrays is None else tuple(arrays)
         if self._memory is not None:
             where = torch.from_numpy(np.searchsorted(self._rows, rows))
-            return {name: values.index_select(0, where) for name, values in self._memory.items()}
-        return {name: torch.from_numpy(values) for name, values in self._open().read(rows, self.arrays).items()}
+            return {name: self._memory[name].index_select(0, where) for name in names}
+        return {name: torch.from_numpy(values) for name, values in self._open().read(rows, names).items()}
 
     def _load(self, allowed: int) -> None:
         need, clips = self.row_bytes * len(self._rows), len(self.clips)

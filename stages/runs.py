@@ -1,7 +1,7 @@
 """Run folders: where a training run keeps its settings, its checkpoints and its results.
 
 config.yaml        everything that is needed to build the model again
-environment.json   versions, device, fingerprints and content hash of the cache
+environment.json   versions, device, fingerprints and content hash of the cache, its weights, how demo data were made
 epochs.jsonl       one line per finished epoch
 best.safetensors   weights of the best epoch by validation, of the last one without validation
 last.safetensors   weights and optimizer state of the last finished epoch
@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from avpipe.pipeline.datasets.overrides import read_overrides
 from avpipe.pipeline.errors import CacheMismatch, UsageError
 from avpipe.stages.checkpoint import write_atomic
 from avpipe.stages.config import TrainConfig, from_dict
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import torch
 
     from avpipe.pipeline.cache import Cache
-    from avpipe.pipeline.manifest import Sample
+    from avpipe.pipeline.manifest import Dataset, Sample
 
 CONFIG, ENVIRONMENT, EPOCHS = "config.yaml", "environment.json", "epochs.jsonl"
 BEST, LAST = "best.safetensors", "last.safetensors"
@@ -152,8 +153,12 @@ def write_start(run: Path, config: RunConfig, environment: Mapping[str, Any]) ->
     write_atomic(run / CONFIG, config.to_yaml().encode())
 
 
-def environment_of(cache: Cache, device: torch.device) -> dict[str, Any]:
-    """What results may depend on besides the settings: versions, device, identity of the features."""
+def environment_of(cache: Cache, device: torch.device, dataset: Dataset, modalities: Sequence[str]) -> dict[str, Any]:
+    """What results may depend on besides the settings: versions, device, identity of features and data.
+
+    `weights` (by modality that is used, as asked for) and `data` (`root`, and `demo`: how demo data were made, or null)
+    say it to readers when cache and dataset are gone.
+    """
     import torch
 
     return {
@@ -168,7 +173,21 @@ def environment_of(cache: Cache, device: torch.device) -> dict[str, Any]:
         "cache": str(Path(cache.path).resolve()),
         "fingerprints": {modality: spec.fingerprint for modality, spec in cache.specs.items()},
         "content_hash": cache.content_hash(),
+        "weights": asked_weights(cache, modalities),
+        "data": {"root": str(dataset.root.resolve()), "demo": demo_record(dataset)},
     }
+
+
+def asked_weights(cache: Cache, modalities: Sequence[str]) -> dict[str, str | None]:
+    """Which weights were asked for, by modality: `pretrained`, `demo`, `random:SEED` or the name of a file."""
+    asked = {modality: cache.specs[modality].request.get("weights") for modality in modalities}
+    return {modality: None if name is None else Path(str(name)).name for modality, name in asked.items()}
+
+
+def demo_record(dataset: Dataset) -> dict[str, int] | None:
+    """How demo data were made: `seed`, `clips`, `generator`; None for other data."""
+    found: dict[str, int] | None = read_overrides(dataset.root).get("demo", {}).get(dataset.name)
+    return found
 
 
 def recorded_environment(run: Path) -> dict[str, Any]:

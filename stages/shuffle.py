@@ -32,14 +32,16 @@ class ShuffleCost:
     Attributes:
         modality: `audio` or `visual`.
         tap: the layer; None for all layers of the modality at once.
-        score: the score with tokens of another clip there.
+        score: the score with tokens of another clip there, the mean over the exchanges.
         cost: what the score falls by; negative where it rises.
+        spread: standard deviation of the score over the exchanges (of a sample, n - 1); 0 for one exchange.
     """
 
     modality: str
     tap: str | None
     score: float
     cost: float
+    spread: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,7 @@ def shuffle_costs(
     device: torch.device,
     layers: bool = True,
     seed: int = 0,
+    exchanges: int = 1,
     advance: Callable[[int], object] = lambda samples: None,
 ) -> ShuffleCosts:
     """Measures what each layer and each modality is worth to a model.
@@ -80,30 +83,41 @@ def shuffle_costs(
         batch: samples at a time.
         device: where the model lies.
         layers: whether single taps are measured too, beside whole modalities.
-        seed: of the exchange; see `donors`.
-        advance: called with the number of samples done; with `layers` the held samples come `passes(data)` times.
+        seed: of the first exchange; see `donors`. Each further one has the next number.
+        exchanges: how often clips are exchanged, each time in another order; every score is the mean over them.
+        advance: called with the number of samples done; with `layers` the held samples come `passes(data, exchanges)`
+            times.
 
     Raises:
-        UsageError: there are fewer than two clips with features.
+        UsageError: there are fewer than two clips with features, or there is no exchange.
     """
-    givers = donors([data.samples[i].clip for i in data.held], seed)
+    if exchanges < 1:
+        raise UsageError(f"{exchanges} exchanges of clips: give a number of 1 or more")
+    clips = [data.samples[i].clip for i in data.held]
+    givers = [donors(clips, seed + number) for number in range(exchanges)]
 
-    def score(chosen: Mapping[str, Sequence[str]]) -> float:
-        return task.validate(_predictions(model, data, task, chosen, givers, batch, device, advance))
+    def score(chosen: Mapping[str, Sequence[str]], giving: Mapping[str, str]) -> float:
+        return task.validate(_predictions(model, data, task, chosen, giving, batch, device, advance))
 
-    base, rows = score({}), []
+    base = score({}, givers[0])
+
+    def row(modality: str, tap: str | None, taps: Sequence[str]) -> ShuffleCost:
+        found = [score({modality: taps}, giving) for giving in givers]
+        mean = float(np.mean(found))
+        spread = float(np.std(found, ddof=1)) if exchanges > 1 else 0.0
+        return ShuffleCost(modality, tap, mean, base - mean, spread)
+
+    rows = []
     for modality, taps in data.store.taps.items():
-        whole = score({modality: taps})
-        rows.append(ShuffleCost(modality, None, whole, base - whole))
-        for tap in taps if layers else ():
-            one = whole if len(taps) == 1 else score({modality: (tap,)})
-            rows.append(ShuffleCost(modality, tap, one, base - one))
+        rows.append(row(modality, None, taps))
+        if layers:
+            rows += [replace(rows[-1], tap=taps[0])] if len(taps) == 1 else [row(modality, tap, (tap,)) for tap in taps]
     return ShuffleCosts(task.metric, base, tuple(rows))
 
 
-def passes(data: ClipFeatures) -> int:
+def passes(data: ClipFeatures, exchanges: int = 1) -> int:
     """How often `shuffle_costs` predicts all held samples."""
-    return 1 + sum(1 + (len(taps) if len(taps) > 1 else 0) for taps in data.store.taps.values())
+    return 1 + exchanges * sum(1 + (len(taps) if len(taps) > 1 else 0) for taps in data.store.taps.values())
 
 
 def donors(clips: Sequence[str], seed: int) -> dict[str, str]:
@@ -152,7 +166,7 @@ def _exchanged(
     steps = np.arange(batch.present.shape[1])
     clips = [data.store.clips[givers[data.samples[i].clip]] for i in batch.indices]
     rows = np.stack([clip.start + steps % clip.segments for clip in clips])  # B T
-    flat = data.store.read(rows.ravel())
+    flat = data.store.read(rows.ravel(), [f"{m}/{tap}" for m, taps in chosen.items() for tap in taps])
     tokens: dict[str, dict[str, Tensor]] = {m: dict(taps) for m, taps in batch.tokens.items()}
     for modality, taps in chosen.items():
         for tap in taps:

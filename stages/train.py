@@ -102,7 +102,7 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
         spec,
     )
     run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
-    runs.write_start(run, run_config, runs.environment_of(inputs.cache, device))
+    runs.write_start(run, run_config, runs.environment_of(inputs.cache, device, dataset, config.modalities))
     progress.say(f"run: {run}")
     _fit(run, run_config, inputs, store, train_data, device, resume=False)
     return run

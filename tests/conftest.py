@@ -1,4 +1,4 @@
-"""Shared fixtures: a small dataset of real files in AVE's layout, and the `avpipe` program in a child process."""
+"""Shared fixtures: small datasets, runs trained on them, and the `avpipe` program in a child process."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from features_toy import Toy, make_events, make_masks
 
 from avpipe.stages.demo.encode import write_mp4
 
 AVPIPE = Path(sys.executable).with_name("avpipe")
 CLASSES = ("Church bell", "Bark", "Helicopter")
+SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
 
 
 class TinyAve:
@@ -87,4 +89,63 @@ def avpipe(tmp_path):
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
+    return run
+
+
+@pytest.fixture(scope="session")
+def toy_events(tmp_path_factory) -> Toy:
+    """Events; do not change it."""
+    return make_events(tmp_path_factory.mktemp("events"))
+
+
+@pytest.fixture(scope="session")
+def toy_masks(tmp_path_factory) -> Toy:
+    """Masks; do not change it."""
+    return make_masks(tmp_path_factory.mktemp("masks"))
+
+
+@pytest.fixture(scope="session")
+def event_run(toy_events, tmp_path_factory) -> Path:
+    """A scored run on events without media; do not change it."""
+    return _trained(toy_events.cache, tmp_path_factory.mktemp("events") / "runs" / "ours", "epochs=4")
+
+
+@pytest.fixture(scope="session")
+def mask_run(toy_masks, tmp_path_factory) -> Path:
+    """A scored run on masks without media; do not change it."""
+    return _trained(toy_masks.cache, tmp_path_factory.mktemp("masks") / "ours", "epochs=2")
+
+
+@pytest.fixture(scope="session")
+def media_run(tmp_path_factory) -> Path:
+    """A scored run on real media, 4 clips of test: 32-pixel frames, 4 patches, log-mel sound; do not change it."""
+    from avpipe.pipeline.datasets import load_dataset
+    from avpipe.stages.extract import extract
+    from avpipe.stages.job import Wish, choose_backbones, resolve
+
+    base = tmp_path_factory.mktemp("media")
+    TinyAve(base / "data" / "ave").add(16)
+    dataset = load_dataset("ave", base / "data" / "ave")
+    wishes = {m: Wish("test_vit", "random:0", 32 if m == "visual" else None) for m in ("visual", "audio")}
+    job = resolve(
+        dataset,
+        choose_backbones(dataset, wishes),
+        cache=base / "cache",
+        layers="last:2",
+        dtype="float16",
+        decoder="decord",
+        device="cpu",
+        batch=None,
+        deadline_seconds=60.0,
+    )
+    assert extract(dataset, job).left == 0
+    return _trained(base / "cache", base / "run", *SMALL, "epochs=1")
+
+
+def _trained(cache: Path, run: Path, *settings: str) -> Path:
+    from avpipe.stages.evaluate import evaluate
+    from avpipe.stages.train import TrainOptions, train
+
+    train(TrainOptions(cache=cache, run=run, overrides=settings))
+    evaluate(run)
     return run

@@ -11,7 +11,7 @@ control that replaces it differ in the distiller alone. A method that attends to
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -47,10 +47,12 @@ class Looks:
     Attributes:
         mechanisms: key and label of each mechanism.
         weights: by tap, shares of attention `[B, T, M, N]`, mean over heads and meta-tokens; they sum to one over N.
+        gates: by tap, mean absolute value of the gate through which all mechanisms but the first pass, if there is one.
     """
 
     mechanisms: tuple[tuple[str, str], ...]
     weights: dict[str, Tensor]
+    gates: dict[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -22,7 +22,10 @@ from avpipe.stages.config import TrainConfig
 from avpipe.stages.distill import Distilled, Looks, Shapes, register
 from avpipe.stages.distill.common import EachModality, ToCommonWidth
 
-MECHANISMS = (("kept", "keeps what was pretrained (P)"), ("adapted", "adapts to the task (T)"))
+MECHANISMS = (
+    ("kept", "kept: a plain mix of frozen tokens"),
+    ("adapted", "adapted: low-rank attention that training shaped, added with a gate"),
+)
 
 
 class TapDistiller(nn.Module):
@@ -119,12 +122,13 @@ class ModalityDistiller(nn.Module):
 
     def looks(self, tokens: Mapping[str, Tensor]) -> Looks:
         """Where both mechanisms of every tap look in `tokens[tap]` `[B, T, N, C]`."""
-        weights = {}
+        weights, gates = {}, {}
         for tap, distil in zip(self.taps, self.distillers, strict=True):
             x = tokens[tap]
             assert isinstance(distil, TapDistiller)
+            gates[tap] = float(distil.gate.detach().abs().mean())
             weights[tap] = distil.looks(x.flatten(0, 1).float()).view(*x.shape[:2], len(MECHANISMS), -1)
-        return Looks(MECHANISMS, weights)
+        return Looks(MECHANISMS, weights, gates)
 
 
 @register("mettle")

@@ -5,13 +5,14 @@ Legend: T segments, L taps, M mechanisms, N tokens, G positions of the grid.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from avpipe.pipeline.cache import Cache
 from avpipe.stages.distill import Looks
 from avpipe.stages.features import FeatureBatch
 from avpipe.stages.report.media import encoded
@@ -26,31 +27,66 @@ def maps(model: nn.Module, batch: FeatureBatch, backbones: Mapping[str, Mapping[
         backbones: field `backbone` of the spec of every modality.
 
     Returns:
-        by modality `grid`, `taps`, `mechanisms`, `maps` (base64 of uint8 `[T, L, M, G]`, each map scaled to a largest
-        value of 255) and `prefix_share` (`[T][L][M]`, share of attention on class and register tokens); None for a
-        method that does not look anywhere.
+        by modality `grid`, `taps` (those whose tokens lie on the grid), `mechanisms`, `maps` (base64 of uint8
+        `[T, L, M, G]`, each map scaled to a largest value of 255), `prefix_share` (`[T][L][M]`, share of attention on
+        class and register tokens) and, for a method with a gate, `gate` (by tap, its mean absolute value); None where
+        there is nothing to show.
     """
+    shown = {
+        modality: _maps(one, backbones[modality], _on_grid(one, backbones[modality]))
+        for modality, one in _looks(model, batch).items()
+        if _on_grid(one, backbones[modality])
+    }
+    return shown or None
+
+
+def lacking(model: nn.Module, batch: FeatureBatch, backbones: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Notes on the layers that `maps` leaves out, for these shapes of tokens."""
+    notes = []
+    for modality, one in _looks(model, batch).items():
+        on_grid = _on_grid(one, backbones[modality])
+        if off := [tap for tap in one.weights if tap not in on_grid]:
+            notes.append(
+                f"No attention is shown of {modality} {', '.join(off)}: the tokens there do not lie on the grid that "
+                "the backbone declares."
+            )
+    return notes
+
+
+def backbones_of(cache: Cache) -> dict[str, dict[str, Any]]:
+    """What each modality's spec says of its backbone."""
+    return {modality: dict(spec.fields.get("backbone", {})) for modality, spec in cache.specs.items()}
+
+
+def _looks(model: nn.Module, batch: FeatureBatch) -> dict[str, Looks]:
+    """Where the distiller looks, by modality; empty for a method that does not look anywhere."""
     looks = getattr(getattr(model, "distiller", None), "looks", None)
     if looks is None:
-        return None
+        return {}
     with torch.no_grad():
         found: dict[str, Looks] = looks(batch.tokens)
-    shown = {modality: _maps(one, backbones[modality]) for modality, one in found.items() if modality in backbones}
-    return {modality: value for modality, value in shown.items() if value is not None} or None
+    return found
 
 
-def _maps(looks: Looks, backbone: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One modality; None where its tokens are on no grid."""
-    (rows, columns), prefix = backbone["grid"], int(backbone["prefix_tokens"])
-    weights = torch.stack([one[0] for one in looks.weights.values()], dim=1).float().cpu().numpy()  # T L M N
-    if weights.shape[-1] != prefix + rows * columns:
-        return None
+def _on_grid(looks: Looks, backbone: Mapping[str, Any]) -> tuple[str, ...]:
+    """Taps with one token for each position of the backbone's grid, behind its prefix tokens."""
+    rows, columns = backbone.get("grid", (0, 0))
+    tokens = int(backbone.get("prefix_tokens", 0)) + rows * columns
+    return tuple(tap for tap, weights in looks.weights.items() if rows * columns and weights.shape[-1] == tokens)
+
+
+def _maps(looks: Looks, backbone: Mapping[str, Any], taps: Sequence[str]) -> dict[str, Any]:
+    """Some taps of one modality."""
+    prefix = int(backbone.get("prefix_tokens", 0))
+    weights = torch.stack([looks.weights[tap][0] for tap in taps], dim=1).float().cpu().numpy()  # T L M N
     on_grid = weights[..., prefix:]
     largest = np.maximum(on_grid.max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    gates = {tap: float(f"{looks.gates[tap]:.4g}") for tap in taps if tap in looks.gates}
     return {
-        "grid": [rows, columns],
-        "taps": list(looks.weights),
+        "grid": list(backbone["grid"]),
+        "taps": list(taps),
         "mechanisms": [{"key": key, "label": label} for key, label in looks.mechanisms],
         "maps": encoded((on_grid / largest * 255).round().astype(np.uint8).tobytes()),
         "prefix_share": weights[..., :prefix].sum(axis=-1).round(4).tolist(),
+        **({"gate": gates} if gates else {}),
     }

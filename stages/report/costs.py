@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from avpipe.pipeline.cache import Cache, progress_of
+from avpipe.stages.report.caveats import counted
 from avpipe.stages.report.sources import Sources
 
 WORK = {
@@ -55,7 +56,7 @@ def _cache(cache: Cache) -> list[dict[str, Any]]:
         )
         for name, array in summary["arrays"].items()
     ]
-    found.append(_cost("cache", "all arrays", summary["bytes"], "bytes", f"{summary['clips']} clips"))
+    found.append(_cost("cache", "all arrays", summary["bytes"], "bytes", counted(summary["clips"], "clip")))
     if summary["clips"]:
         found.append(_cost("cache", "per clip", round(summary["bytes"] / summary["clips"]), "bytes", "mean"))
     return found
@@ -64,6 +65,8 @@ def _cache(cache: Cache) -> list[dict[str, Any]]:
 def _training(sources: Sources, parameters: int) -> list[dict[str, Any]]:
     epochs = sources.epochs
     found = [_cost("training", "trainable parameters", parameters, "")]
+    if not epochs:
+        return found
     found.append(_cost("training", "epochs", len(epochs), "", f"the one scored: {sources.metrics['epoch']}"))
     for key, name in (("train_seconds", "steps"), ("val_seconds", "validation")):
         found.append(

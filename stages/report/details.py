@@ -22,6 +22,7 @@ from avpipe.stages.features import ClipFeatures
 from avpipe.stages.job import RAW_ARRAYS
 from avpipe.stages.metrics import avs
 from avpipe.stages.report import attention, media, samples
+from avpipe.stages.report.caveats import counted
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.tasks import EventsTask, SegmentationTask, nearest
 
@@ -93,9 +94,9 @@ def plan(
     spent = sum(lengths[place] * (frame + sound) for place in kept)
     notes = _dropped(len(kept), len(places), budget)
     planned, without = [], defaultdict(list)
-    for place in kept:
+    videos = media.playable_videos([sources.clips.get(sources.samples[order[place]].clip) for place in kept])
+    for place, (file, why) in zip(kept, videos, strict=True):
         sample = sources.samples[order[place]]
-        file, why = media.playable_video(sources.clips.get(sample.clip))
         if file is not None:
             more = file.stat().st_size * BASE64 - lengths[place] * sound
             if spent + more > budget:
@@ -109,7 +110,7 @@ def plan(
     instead = "Without their video" if sources.cache is None else "Shown from stored frames and sound"
     for why, ids in without.items():
         shown = ", ".join(ids[:NAMED]) + (", ..." if len(ids) > NAMED else "")
-        notes.append(f"{instead}: {len(ids)} of {len(kept)} clips {why} ({shown}).")
+        notes.append(f"{instead}: {len(ids)} of {counted(len(kept), 'clip')} {why} ({shown}).")
     return planned, notes
 
 
@@ -120,6 +121,14 @@ def details(sources: Sources, viewer: Viewer, planned: Sequence[Planned]) -> Ite
         for one in planned:
             yield one.place, _detail(sources, viewer, one, stored)
             bar.advance()
+
+
+def attention_lacking(sources: Sources, viewer: Viewer) -> list[str]:
+    """Notes on layers whose attention no clip shows; see `attention.lacking`."""
+    if viewer.model is None or viewer.data is None or sources.cache is None or not viewer.data.held:
+        return []
+    batch = viewer.data.batch([viewer.data.held[0]]).to(viewer.device)
+    return attention.lacking(viewer.model, batch, attention.backbones_of(sources.cache))
 
 
 def lacking(cache: Cache | None) -> list[str]:
@@ -155,9 +164,8 @@ def _detail(sources: Sources, viewer: Viewer, planned: Planned, stored: Mapping[
 def _attention(sources: Sources, viewer: Viewer, index: int) -> dict[str, Any] | None:
     if viewer.model is None or viewer.data is None or sources.cache is None or index not in viewer.data.held:
         return None
-    specs = sources.cache.specs
-    backbones = {m: spec.fields["backbone"] for m, spec in specs.items() if "grid" in spec.fields.get("backbone", {})}
-    return attention.maps(viewer.model, viewer.data.batch([index]).to(viewer.device), backbones)
+    batch = viewer.data.batch([index]).to(viewer.device)
+    return attention.maps(viewer.model, batch, attention.backbones_of(sources.cache))
 
 
 def _masks(sources: Sources, task: EventsTask | SegmentationTask, index: int) -> dict[str, Any] | None:
@@ -169,7 +177,7 @@ def _masks(sources: Sources, task: EventsTask | SegmentationTask, index: int) ->
     return {
         "size": list(task.mask_size),
         "truth": [None if mask is None else media.grey(mask.astype(np.uint8) * 255) for mask in truth],
-        "predicted": [media.grey((one * 255).round().astype(np.uint8)) for one in chance],
+        "predicted": [media.grey(media.levels(one)) for one in chance],
     }
 
 
@@ -192,4 +200,5 @@ def _segment_bytes(sources: Sources) -> tuple[float, float]:
 def _dropped(kept: int, wanted: int, budget: int) -> list[str]:
     if kept == wanted:
         return []
-    return [f"Details are shown of {kept} clips, not of {wanted}: the media of all would exceed {budget >> 20} MiB."]
+    shown = f"Details are shown of {counted(kept, 'clip')}, not of {wanted}"
+    return [f"{shown}: the media of all would exceed {budget >> 20} MiB."]

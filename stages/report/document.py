@@ -1,37 +1,32 @@
 """Everything that a report says, as one JSON-ready document. `page.render` shows it.
 
 Keys: `format`, `title`, `made`, `avpipe`, `run`, `settings`, `spec`, `environment`, `notes`, `classes`,
-`segment_seconds`, `curves`, `scores`, `confusion`, `layers`, `costs`, `clips`.
+`segment_seconds`, `frame_position` (null where the dataset is gone), `curves`, `scores`, `confusion`, `layers`,
+`costs`, `clips`.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from avpipe.pipeline import progress
-from avpipe.pipeline.errors import UsageError
 from avpipe.stages.inference import load_trained
 from avpipe.stages.model import build_model
 from avpipe.stages.report import costs, samples, scores
-from avpipe.stages.report.details import Planned, Viewer, lacking, plan
+from avpipe.stages.report.caveats import caveats, weights_of
+from avpipe.stages.report.details import Planned, Viewer, attention_lacking, lacking, plan
+from avpipe.stages.report.layers import importance
 from avpipe.stages.report.page import FORMAT
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.shuffle import passes, shuffle_costs
 from avpipe.stages.train_inputs import choose_device
-
-MEASURES = {
-    "accuracy": "Segment accuracy",
-    "miou": "Mean IoU over all annotated frames (the validation score; the official one averages over batches)",
-}
-EXCHANGE_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class Document:
     viewer: Viewer
 
 
-def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device: str) -> Document:
+def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device: str, layers: bool = True) -> Document:
     """Puts the document together.
 
     Args:
@@ -57,35 +52,42 @@ def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device
         clips: how many clips get a detail.
         beside: other runs; see `scores.tables`.
         device: where the model computes.
+        layers: whether the importance of layers is measured.
     """
     config = sources.config
     task = config.build_task(sources.samples)
+    table, left_out = scores.tables(sources, beside)  # first: it may refuse a run
     viewer = _viewer(sources, task, device)
     parameters = sum(p.numel() for p in build_model(config.model, config.train).parameters() if p.requires_grad)
-    table, left_out = scores.tables(sources, beside)
     entries, order = samples.rows(sources, task)
     planned, media_notes = plan(sources, order, samples.choose(entries, clips))
     for one in planned:
         entries[one.place]["detail"] = True
     begun = time.perf_counter()
-    layers, layer_notes = _layers(sources, viewer)
-    spent = {"importance of layers": time.perf_counter() - begun} if layers else {}
+    if layers:
+        worth, layer_notes = importance(sources, viewer)
+    else:
+        worth, layer_notes = None, ["The importance of layers was left out (`--no-layers`)."]
+    spent = {"importance of layers": time.perf_counter() - begun} if worth else {}
+    before = caveats(sources, entries, table)
+    notes = [*before, *sources.notes, *lacking(sources.cache), *attention_lacking(sources, viewer)]
     data = {
         "format": FORMAT,
         "title": sources.run.resolve().name,
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "avpipe": version("avpipe"),
-        "run": _run(sources, parameters),
+        "run": without_home(_run(sources, parameters)),
         "settings": config.train.to_dict(),
-        "spec": _spec(sources),
-        "environment": sources.environment,
-        "notes": [*_caveats(sources), *sources.notes, *lacking(sources.cache), *media_notes, *layer_notes, *left_out],
+        "spec": without_home(_spec(sources)),
+        "environment": without_home(sources.environment),
+        "notes": without_home([*notes, *media_notes, *layer_notes, *left_out]),
         "classes": list(config.classes),
         "segment_seconds": sources.dataset.timeline.segment_seconds if sources.dataset else 1.0,
+        "frame_position": sources.dataset.timeline.frame_position if sources.dataset else None,
         "curves": {"score": f"val_{task.metric}", "epochs": sources.epochs},
         "scores": table,
         "confusion": samples.confusion(sources, task) if sources.samples else None,
-        "layers": layers,
+        "layers": worth,
         "costs": costs.rows(sources, parameters, spent),
         "clips": entries,
     }
@@ -104,6 +106,27 @@ def finite(value: Any) -> Any:
     return value
 
 
+def without_home(value: Any) -> Any:
+    """The value with `~` for the user's home folder in every text: reports are passed on."""
+    if isinstance(value, str):
+        return _home().sub("~", value)
+    if isinstance(value, Mapping):
+        return {key: without_home(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_home(item) for item in value]
+    return value
+
+
+def _home() -> re.Pattern[str]:
+    """Matches the home folder where a path begins with it; nothing where there is none of its own."""
+    try:
+        homes = {str(Path.home()), str(Path.home().resolve())} - {"/"}
+    except RuntimeError:  # a user without one
+        homes = set()
+    names = "|".join(re.escape(home) for home in sorted(homes, key=len, reverse=True))
+    return re.compile(rf"(?<![\w./-])(?:{names})(?![\w-]|\.\w)" if names else r"(?!)")
+
+
 def _viewer(sources: Sources, task: Any, device: str) -> Viewer:
     """The trained model and the features of the split, where there are any."""
     target = choose_device(device)
@@ -113,32 +136,6 @@ def _viewer(sources: Sources, task: Any, device: str) -> Viewer:
         trained = load_trained(sources.run, sources.config, sources.cache, sources.samples, target)
         model, data = trained.model, trained.data
     return Viewer(task, model, data, target)
-
-
-def _layers(sources: Sources, viewer: Viewer) -> tuple[dict[str, Any] | None, list[str]]:
-    """What each layer is worth, or a note."""
-    if viewer.model is None or viewer.data is None:
-        return None, []
-    steps = passes(viewer.data) * len(viewer.data.held)
-    try:
-        with progress.task("importance of layers", steps, "samples") as bar:
-            found = shuffle_costs(
-                viewer.model,
-                viewer.data,
-                viewer.task,
-                batch=sources.config.train.batch,
-                device=viewer.device,
-                seed=EXCHANGE_SEED,
-                advance=bar.advance,
-            )
-    except UsageError as error:
-        return None, [f"The importance of layers is not shown: {error}."]
-    how = (
-        f"{MEASURES[found.metric]} on {sources.split}, and what it falls by when the tokens of one layer, or of a "
-        "whole modality, come from another clip while everything else stays. One fixed exchange of clips, no new "
-        "training: small differences are chance."
-    )
-    return {"metric": found.metric, "base": found.base, "how": how, "rows": [asdict(row) for row in found.rows]}, []
 
 
 def _run(sources: Sources, parameters: int) -> dict[str, Any]:
@@ -153,34 +150,13 @@ def _run(sources: Sources, parameters: int) -> dict[str, Any]:
 
 
 def _spec(sources: Sources) -> dict[str, Any]:
-    """What the features were made with; only fingerprints where the cache is gone."""
-    if sources.cache is not None:
-        specs = sources.cache.specs.items()
-        return {modality: {"fingerprint": spec.fingerprint, "fields": dict(spec.fields)} for modality, spec in specs}
-    known = sources.environment.get("fingerprints", {})
-    return {modality: {"fingerprint": fingerprint, "fields": {}} for modality, fingerprint in known.items()}
-
-
-def _caveats(sources: Sources) -> list[str]:
-    """What a reader must know before believing a number."""
-    notes = []
-    weights = (
-        {m: str(spec.request.get("weights", "")) for m, spec in sources.cache.specs.items()} if sources.cache else {}
-    )
-    drawn = sorted(modality for modality, name in weights.items() if name.startswith("random:"))
-    if drawn:
-        notes.append(
-            f"Random weights in the {' and the '.join(drawn)} backbone: scores do not say what a method is worth."
-        )
-    if missing := sources.metrics["missing"]:
-        notes.append(
-            f"{missing} of {sources.metrics['samples']} samples have no features; they score as nothing found."
-        )
-    if bare := sources.metrics.get("unlabelled"):
-        notes.append(f"{bare} more samples of {sources.split} have no annotation and are not scored.")
-    if segments := sources.metrics.get("unlabelled_segments"):
-        notes.append(f"{segments} segments of scored samples have no mask and are not scored.")
-    if sources.split != "test":
-        chosen = " The epoch was chosen on it." if sources.split == "val" else ""
-        notes.append(f"These are scores on {sources.split}, not on test.{chosen}")
-    return notes
+    """What the features were made with, by modality that the run used; without `fields` where the cache is gone."""
+    found = {}
+    for modality, weights in weights_of(sources).items():
+        if sources.cache is not None:
+            spec = sources.cache.specs[modality]
+            one = {"fingerprint": spec.fingerprint, "fields": dict(spec.fields)}
+        else:
+            one = {"fingerprint": sources.environment.get("fingerprints", {}).get(modality), "fields": {}}
+        found[modality] = {**one, "weights": weights}
+    return found

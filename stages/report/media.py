@@ -1,13 +1,14 @@
 """Media of a clip for the page: the source video as it is, else the frames and the sound that the cache has stored.
 
 Nothing is decoded from the user's files here: a video's bytes go into the page as they are, and the browser plays them.
+What is in a container is asked of a process that can be killed.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +19,59 @@ from PIL import Image
 
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
-from avpipe.pipeline.media.probe import probe
+from avpipe.pipeline.media.codecs import codec_pool, codecs_of
+from avpipe.pipeline.media.sandbox import DecodeFuture
 from avpipe.stages.backbones.logmel import LogMel
 
 VIDEO_BYTES = 4 << 20
 """Largest video that goes into a page."""
 JPEG_QUALITY = 85
+PROBE_SECONDS = 10.0
+"""What one file may take to say which codecs it has."""
 PLAYABLE = ("h264", "aac")
 """Codecs of picture and sound that every browser plays from an mp4."""
 
 
-def playable_video(clip: Clip | None) -> tuple[Path | None, str]:
-    """The clip's source video where a browser plays it and it is small enough, else None and why.
+def playable_videos(clips: Sequence[Clip | None]) -> list[tuple[Path | None, str]]:
+    """The source video of each clip where a browser plays it and it is small enough, else None and why.
 
     Returns:
-        the file, and ""; or None, and the reason in a few words.
+        for each clip the file, and ""; or None, and the reason in a few words.
     """
+    why_not = [_unfit(clip) for clip in clips]
+    found: list[tuple[Path | None, str]] = [(None, why) for why in why_not]
+    fit = [(place, clip) for place, (clip, why) in enumerate(zip(clips, why_not, strict=True)) if clip and not why]
+    if not fit:
+        return found
+    with codec_pool(PROBE_SECONDS) as pool:
+        probed = [(place, clip, pool.submit(clip)) for place, clip in fit]
+        for place, clip, future in probed:
+            why = _unplayable(future)
+            found[place] = (None if why else clip.video, why)
+    return found
+
+
+def _unfit(clip: Clip | None) -> str:
+    """Why a clip's video is not even opened; empty where it is."""
     if clip is None or clip.video is None:
-        return None, "without a video file"
+        return "without a video file"
     if not clip.video.is_file():
-        return None, "whose video file is missing"
+        return "whose video file is missing"
     if clip.video.stat().st_size > VIDEO_BYTES:
-        return None, f"whose video is larger than {VIDEO_BYTES >> 20} MiB"
+        return f"whose video is larger than {VIDEO_BYTES >> 20} MiB"
+    return ""
+
+
+def _unplayable(future: DecodeFuture) -> str:
+    """Why no browser would play a video that was asked for its codecs; empty where all do."""
     try:
-        facts = probe(clip.video)
-    except InputRejected:
-        return None, "whose video cannot be opened"
-    codecs = tuple(stream.codec if stream else "" for stream in (facts.video, facts.audio))
-    if "mp4" not in facts.container.split(",") or codecs != PLAYABLE:
-        return None, "whose video is no mp4 with H.264 and AAC"
-    return clip.video, ""
+        codecs = codecs_of(future.result())
+    except InputRejected as error:
+        if error.stage == "probe":
+            return "whose video cannot be opened"
+        return "whose video hangs or crashes FFmpeg"
+    fits = "mp4" in codecs.container and (codecs.video, codecs.audio) == PLAYABLE
+    return "" if fits else "whose video is no mp4 with H.264 and AAC"
 
 
 def video(path: Path) -> dict[str, str]:
@@ -72,6 +96,12 @@ def frames(stored: npt.NDArray[np.uint8]) -> list[str]:
 def grey(picture: npt.NDArray[np.uint8]) -> str:
     """A grey picture `[H, W]` as PNG."""
     return _picture(picture, "PNG")
+
+
+def levels(chance: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Probabilities as 0 to 255: above 127 exactly where they are strictly above one half, as in the metric."""
+    found = (chance * 255).round().astype(np.uint8)
+    return np.where(chance > 0.5, np.maximum(found, 128), np.minimum(found, 127))
 
 
 def spectrograms(samples: npt.NDArray[np.int16], backbone: Mapping[str, Any]) -> list[str] | None:

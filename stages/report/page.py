@@ -35,12 +35,28 @@ SCRIPTS = (
     "masks.js",
     "stage.js",
     "tracks.js",
+    "transport.js",
     "detail.js",
     "list.js",
     "clips.js",
     "main.js",
 )
-STYLES = ("base.css", "sections.css", "figures.css", "narrow.css", "clips.css", "detail.css", "print.css")
+STYLES = (
+    "base.css",
+    "frame.css",
+    "controls.css",
+    "headline.css",
+    "sections.css",
+    "scores.css",
+    "figures.css",
+    "narrow.css",
+    "clips.css",
+    "strips.css",
+    "detail.css",
+    "player.css",
+    "overlays.css",
+    "print.css",
+)
 
 _PLACE = re.compile(r"\{\{([a-z]+)\}\}")
 

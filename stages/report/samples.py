@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from avpipe.stages.metrics import avs
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.tasks import EventsTask, SegmentationTask
 
@@ -14,7 +15,8 @@ from avpipe.stages.tasks import EventsTask, SegmentationTask
 def rows(sources: Sources, task: EventsTask | SegmentationTask) -> tuple[list[dict[str, Any]], list[int]]:
     """One entry per sample, hardest first, and the place in `sources.samples` of each.
 
-    Hard is a low score; among equals (events), a low probability of the true classes.
+    Hard is a low score; among equals (events), a low probability of the true classes. Masks have by segment `empty`
+    (nothing is true there; None without annotation) and `painted` (share of pixels that are predicted on).
     """
     missing = set(sources.metrics["missing_samples"])
     found = []
@@ -79,11 +81,20 @@ def _event(sources: Sources, task: EventsTask, index: int) -> tuple[dict[str, An
 
 def _mask(sources: Sources, task: SegmentationTask, index: int) -> tuple[dict[str, Any], tuple[float, float]]:
     masks = sources.samples[index].masks or ()
-    values = iter(task.values(index, predictions(sources, index)).tolist())
+    logits = predictions(sources, index)
+    values = iter(task.values(index, logits).tolist())
     iou = [None if mask is None else round(float(next(values)), 6) for mask in masks]
+    painted = (avs.probabilities(logits) > 0.5).mean(axis=(1, 2))
     known = [value for value in iou if value is not None]
     score = float(np.mean(known))
-    return {"score": score, "segments": len(masks), "iou": iou}, (score, 0.0)
+    entry = {
+        "score": score,
+        "segments": len(masks),
+        "iou": iou,
+        "empty": [None if mask is None else not mask.any() for mask in task.truth(index)],
+        "painted": [round(float(share), 4) for share in painted],
+    }
+    return entry, (score, 0.0)
 
 
 def _softmax(scores: npt.NDArray[Any]) -> npt.NDArray[np.float64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,7 +11,8 @@ from typing import Any
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
-from avpipe.stages.report.sources import Sources, is_scored, read_metrics
+from avpipe.stages.report.scored import is_scored, read_metrics
+from avpipe.stages.report.sources import Sources
 from avpipe.stages.runs import RunConfig
 
 MAIN = {"events": "accuracy", "segmentation": "miou"}
@@ -26,7 +29,8 @@ def tables(sources: Sources, beside: Sequence[Path] | None) -> tuple[dict[str, A
         beside: other runs; None: every run in the same folder that has the same features.
 
     Returns:
-        `main` (the metric that counts), `protocols` (each `name`, `metrics`, `rows`); and the notes.
+        `main` (the metric that counts), `protocols` (each `name`, `metrics`, `rows`); and the notes. Rows of runs that
+        differ in nothing but the seed have the same `group`.
 
     Raises:
         UsageError: a run in `beside` cannot be shown beside this one.
@@ -39,7 +43,10 @@ def tables(sources: Sources, beside: Sequence[Path] | None) -> tuple[dict[str, A
     protocols = []
     for name in names:
         constants = [
-            {"label": key.replace("_", " "), "kind": "constant", "seed": None, "run": None, "scores": scores}
+            {
+                **{"label": key.replace("_", " "), "kind": "constant", "group": None, "seed": None, "run": None},
+                "scores": scores,
+            }
             for key, scores in sources.metrics["baselines"].items()
         ]
         rows = [_values(row, name, sources.metrics["protocol"], metrics) for row in (*ours, *constants)]
@@ -50,10 +57,33 @@ def tables(sources: Sources, beside: Sequence[Path] | None) -> tuple[dict[str, A
 Other = tuple[Path, RunConfig, dict[str, Any]]
 
 
+def check_named(run: Path, split: str, beside: Sequence[Path]) -> None:
+    """Refuses other runs for what can be seen without opening features.
+
+    Raises:
+        UsageError: one is no run, or is on another dataset, or is not scored.
+    """
+    dataset = RunConfig.load(run).dataset
+    for other in beside:
+        if other.resolve() == run.resolve():
+            continue
+        if why := _unfit(RunConfig.load(other).dataset, dataset, other, split):
+            raise UsageError(f"--beside {other} cannot be shown: {why}")
+
+
 def _row(kind: str, label: str, config: RunConfig, run: Path, metrics: Mapping[str, Any]) -> dict[str, Any]:
     scores = {**metrics["metrics"], "other_protocols": metrics.get("other_protocols", {})}
-    name = run.resolve().name
-    return {"label": label, "kind": kind, "seed": config.train.seed, "run": name, "scores": scores}
+    return {
+        **{"label": label, "kind": kind, "group": _group(config, run), "seed": config.train.seed},
+        **{"run": run.resolve().name, "scores": scores},
+    }
+
+
+def _group(config: RunConfig, run: Path) -> str:
+    """The same for runs on the same features that differ in nothing but the seed."""
+    settings = {**config.train.to_dict(), "seed": None}
+    known = [config.dataset, settings, config.model.to_dict(), runs.recorded_environment(run).get("content_hash")]
+    return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Sequence[str]) -> dict[str, Any] | None:
@@ -62,25 +92,27 @@ def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Seque
     if scores is None:
         return None
     return {
-        **{key: row[key] for key in ("label", "kind", "seed", "run")},
+        **{key: row[key] for key in ("label", "kind", "group", "seed", "run")},
         "values": {m: scores.get(m) for m in metrics},
     }
 
 
 def _label(config: RunConfig, ours: RunConfig) -> str:
-    """Method and modality, and the settings in which a run differs from ours."""
+    """Method and modality, and the settings in which a run differs from ours; the first few, and how many more."""
     ignored = ("method", "modality", "seed")
     theirs, own = config.train.to_dict(), ours.train.to_dict()
     other = [f"{key}={value}" for key, value in theirs.items() if key not in ignored and own[key] != value]
-    shown = other[:SHOWN_DIFFERENCES] + (["..."] if len(other) > SHOWN_DIFFERENCES else [])
+    more = len(other) - SHOWN_DIFFERENCES
+    shown = other[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
     return ", ".join([f"{config.train.method} ({config.train.modality})", *shown])
 
 
 def _named(sources: Sources, beside: Sequence[Path]) -> tuple[list[Other], list[str]]:
     """The runs that the user named; one that cannot be shown is an error."""
-    found, foreign = [], []
+    found, foreign, notes = [], [], []
     for run in dict.fromkeys(beside):
         if run.resolve() == sources.run.resolve():
+            notes.append(f"--beside {run} is the run itself, so it is not shown again.")
             continue
         config = RunConfig.load(run)
         if why := _not_comparable(sources, run, config):
@@ -88,7 +120,9 @@ def _named(sources: Sources, beside: Sequence[Path]) -> tuple[list[Other], list[
         if not _same_features(sources, run):
             foreign.append(run.resolve().name)
         found.append((run, config, read_metrics(run, sources.split)))
-    return found, [f"On other features than this run: {', '.join(foreign)}."] if foreign else []
+    if foreign:
+        notes.append(f"On other features than this run: {', '.join(foreign)}.")
+    return found, notes
 
 
 def _siblings(sources: Sources) -> tuple[list[Other], list[str]]:
@@ -117,15 +151,26 @@ def _siblings(sources: Sources) -> tuple[list[Other], list[str]]:
 
 def _not_comparable(sources: Sources, run: Path, config: RunConfig) -> str:
     """Why a run's scores say nothing beside ours; empty where they do."""
-    if config.dataset != sources.config.dataset:
-        return f"it is on {config.dataset}, this run is on {sources.config.dataset}"
-    if not is_scored(run, sources.split):
-        return f"not scored on {sources.split} since it was trained; `avpipe evaluate` does that"
+    if why := _unfit(config.dataset, sources.config.dataset, run, sources.split):
+        return why
     metrics = read_metrics(run, sources.split)
     if metrics.get("protocol") != sources.metrics["protocol"]:
         return f"scored by protocol {metrics.get('protocol')}"
     if metrics.get("samples") != sources.metrics["samples"]:
         return f"scored on {metrics.get('samples')} samples, not on {sources.metrics['samples']}"
+    return ""
+
+
+def _unfit(dataset: str, ours: str, run: Path, split: str) -> str:
+    """The part of `_not_comparable` that needs nothing of our own scores."""
+    if dataset != ours:
+        return f"it is on {dataset}, this run is on {ours}"
+    if not (run / runs.BEST).is_file() and not (run / runs.EPOCHS).is_file():
+        return "it has no finished epoch"
+    if not (run / runs.BEST).is_file():
+        return f"its {runs.BEST} is missing"
+    if not is_scored(run, split):
+        return f"not scored on {split} since it was trained; `avpipe evaluate` does that"
     return ""
 
 

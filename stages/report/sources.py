@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Clip, Dataset, Sample
 from avpipe.stages import runs
 from avpipe.stages.evaluate import evaluate
+from avpipe.stages.report.scored import is_scored, read_metrics, read_predictions, same_samples
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.train_inputs import labelled
 
@@ -53,118 +54,98 @@ class Sources:
     cache: Cache | None
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def clips(self) -> dict[str, Clip]:
         """The dataset's clips by id."""
         return {clip.id: clip for clip in self.dataset.clips} if self.dataset else {}
 
-    @property
+    @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
         """Where each sample's predictions begin, and the end of the last."""
         return np.concatenate([[0], np.cumsum(self.predictions["segments"])]).astype(np.int64)
 
 
 def open_sources(run: Path, split: str, cache: Path | None, root: Path | None, device: str) -> Sources:
-    """Opens what a report needs, and scores the split first where that was not done since the last training.
+    """Opens what a report needs, and scores the split first where its best checkpoint was not scored yet.
+
+    Scores of that checkpoint are never replaced: where the dataset that is found now has other samples than they are
+    of, no clip is shown.
 
     Args:
         run: the run folder.
         split: `test`, `val` or `train`.
         cache: where the features are now; default: where they were at training, if they still are.
-        root: where the dataset is now; default: where it was at training, or else where it is usually found.
+        root: where the dataset is now; default: where it was at training, or else where it is usually found, if the
+            samples there are those that were scored.
         device: for scoring.
 
     Raises:
         UsageError: no run or no finished epoch; a named cache or root that is none; the split was not scored and cannot
-            be any more.
+            be any more; predictions that cannot be read.
         CacheMismatch: the cache holds other features than the run was trained on.
     """
     config = RunConfig.load(run)
-    if not (run / runs.BEST).is_file():
-        raise UsageError(f"run {run} has no finished epoch: go on with `avpipe train --run {run} --resume`")
     notes: list[str] = []
+    epochs = _read_epochs(run, notes)
+    if not (run / runs.BEST).is_file():
+        raise _no_checkpoint(run, epochs)
     opened = _cache(run, config, cache, notes)
-    dataset = _dataset(config, opened, root, notes)
+    dataset = _dataset(config, opened, root)
+    if not is_scored(run, split):
+        _score(run, split, config, dataset, cache, device)
+    metrics, predictions = read_metrics(run, split), read_predictions(run, split)
+    if dataset is None:
+        dataset = _usual_dataset(config, split, predictions, notes)
     samples = labelled(dataset, split) if dataset else ()
-    if not is_scored(run, split) or (dataset and opened and not _same_samples(run, split, samples)):
-        progress.say(f"{run} is scored on {split} first")
-        evaluate(run, split, cache=cache, root=root, device=device)
-    metrics, predictions = read_metrics(run, split), _read_predictions(run, split)
-    if dataset and not _same_samples(run, split, samples):
+    if dataset and not same_samples(predictions, samples):
         notes.append("Labels and predictions are of different samples, so no clip is shown.")
         samples = ()
+    if dataset and dataset.root.resolve() != Path(config.root).resolve():
+        notes.append(f"The dataset is read from {dataset.root.resolve()}; at training it was at {config.root}.")
     environment = runs.recorded_environment(run)
     if opened and opened.content_hash() != environment.get("content_hash"):
         notes.append("The cache has grown or changed since the run was started.")
-    epochs = _read_epochs(run)
     return Sources(
         run, split, config, environment, epochs, metrics, predictions, samples, dataset, opened, tuple(notes)
     )
 
 
-def is_scored(run: Path, split: str) -> bool:
-    """Whether a run has scores and predictions of a split that are as new as its best checkpoint."""
-    try:
-        best = (run / runs.BEST).stat().st_mtime_ns
-        files = (_metrics_file(run, split), _predictions_file(run, split))
-        return min(file.stat().st_mtime_ns for file in files) >= best and bool(read_metrics(run, split))
-    except (OSError, UsageError):
-        return False
-
-
-def read_metrics(run: Path, split: str) -> dict[str, Any]:
-    """Scores of a run on a split.
-
-    Raises:
-        UsageError: there are none, or they cannot be read.
-    """
-    path = _metrics_file(run, split)
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(found, dict) or not isinstance(found.get("metrics"), dict) or found.get("split") != split:
-            raise ValueError("these are no scores of that split")
-    except (OSError, ValueError) as error:
+def _score(run: Path, split: str, config: RunConfig, dataset: Dataset | None, cache: Path | None, device: str) -> None:
+    """Scores on the dataset that was found; on none where it would be a guess."""
+    if dataset is None:
         raise UsageError(
-            f"{path} cannot be read ({error}): run `avpipe evaluate --run {run} --split {split}`"
-        ) from error
+            f"run {run} is not scored on {split} since it was trained, and dataset {config.dataset} is gone from "
+            f"{config.root}: name its new place with --root, here or for `avpipe evaluate --run {run} --split {split}`"
+        )
+    progress.say(f"{run} is scored on {split} first")
+    evaluate(run, split, cache=cache, root=dataset.root, device=device)
+
+
+def _read_epochs(run: Path, notes: list[str]) -> list[dict[str, Any]]:
+    """The records up to the first that cannot be read, with a note where there is such a one, or none at all."""
+    found: list[dict[str, Any]] = []
+    try:
+        lines = (run / runs.EPOCHS).read_text(encoding="utf-8").splitlines()
+        for line in filter(str.strip, lines):
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("epoch"), int):
+                raise ValueError("that is no record of an epoch")
+            found.append(record)
+    except (OSError, ValueError):
+        if found:
+            notes.append(f"{runs.EPOCHS} cannot be read behind epoch {found[-1]['epoch']}: curves and times end there.")
+    if not found:
+        notes.append(f"No record of the epochs in {runs.EPOCHS}: no curves, no training time.")
     return found
 
 
-def _metrics_file(run: Path, split: str) -> Path:
-    return run / ("metrics.json" if split == "test" else f"metrics-{split}.json")
-
-
-def _predictions_file(run: Path, split: str) -> Path:
-    return run / f"predictions-{split}.npz"
-
-
-def _read_predictions(run: Path, split: str) -> dict[str, npt.NDArray[Any]]:
-    path = _predictions_file(run, split)
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise UsageError(
-            f"{path} cannot be read ({error}): run `avpipe evaluate --run {run} --split {split}`"
-        ) from error
-
-
-def _same_samples(run: Path, split: str, samples: tuple[Sample, ...]) -> bool:
-    """Whether the stored predictions are of these samples, with as many segments each."""
-    try:
-        with np.load(_predictions_file(run, split), allow_pickle=False) as stored:
-            known = list(zip(stored["ids"].tolist(), stored["segments"].tolist(), strict=True))
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-        return False
-    return known == [(sample.id, len(sample.events or sample.masks or ())) for sample in samples]
-
-
-def _read_epochs(run: Path) -> list[dict[str, Any]]:
-    try:
-        lines = (run / runs.EPOCHS).read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines if line.strip()]
-    except (OSError, ValueError):
-        return []
+def _no_checkpoint(run: Path, epochs: list[dict[str, Any]]) -> UsageError:
+    """Tells a run that has lost its checkpoint from one that never had one."""
+    if epochs or (run / runs.LAST).is_file():
+        return UsageError(
+            f"{run / runs.BEST} is missing, though epochs were finished: restore the file, or train again"
+        )
+    return UsageError(f"run {run} has no finished epoch: go on with `avpipe train --run {run} --resume`")
 
 
 def _cache(run: Path, config: RunConfig, wanted: Path | None, notes: list[str]) -> Cache | None:
@@ -180,14 +161,34 @@ def _cache(run: Path, config: RunConfig, wanted: Path | None, notes: list[str]) 
     return opened
 
 
-def _dataset(config: RunConfig, cache: Cache | None, root: Path | None, notes: list[str]) -> Dataset | None:
-    """The dataset; None, with a note, where it is no longer there."""
-    known = [Path(config.root), Path(str(cache.dataset.get("root", "")) if cache else "")]
-    place = root or next((path for path in known if path.is_absolute() and path.is_dir()), None)
-    if root is not None or find(config.dataset, place) is not None:
-        return load_dataset(config.dataset, place)
+def _dataset(config: RunConfig, cache: Cache | None, root: Path | None) -> Dataset | None:
+    """The dataset at `root`, or where the run or its cache had it; None where it is no longer there."""
+    if root is not None:
+        return load_dataset(config.dataset, root)
+    for place in (Path(config.root), Path(str(cache.dataset.get("root", "")) if cache else "")):
+        if place.is_absolute() and find(config.dataset, place) is not None:
+            return load_dataset(config.dataset, place)
+    return None
+
+
+def _usual_dataset(
+    config: RunConfig, split: str, predictions: dict[str, npt.NDArray[Any]], notes: list[str]
+) -> Dataset | None:
+    """The dataset where it is usually found, if that is the one that was scored; None, with a note, where it is not.
+
+    What lies there may well be another dataset of the same name, such as demo data.
+    """
+    what = ""
+    if (place := find(config.dataset)) is not None:
+        try:
+            dataset = load_dataset(config.dataset, place)
+            if same_samples(predictions, labelled(dataset, split)):
+                return dataset
+            what = f" ({place} has other samples)"
+        except UsageError:
+            what = f" ({place} cannot be read)"
     notes.append(
-        f"The dataset {config.dataset} is gone from {config.root}, so no clip is shown beside its labels: name its new "
-        "place with --root."
+        f"The dataset {config.dataset} is gone from {config.root}{what}, so no clip is shown beside its labels: name "
+        "its new place with --root."
     )
     return None

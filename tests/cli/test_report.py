@@ -38,16 +38,26 @@ def test_report(run):
     assert all(note.startswith("note: ") for note in notes)
     assert b"video/mp4" in page
     assert (run / "metrics.json").exists()
-    summary = json.loads(call("report", "--run", run, "--clips", 1, "--out", "one.html", "--json").stdout)
+    summary = json.loads(
+        call("report", "--run", run, "--clips", 1, "--out", "one.html", "--no-layers", "--json").stdout
+    )
     assert (summary["path"], summary["clips"], summary["details"]) == ("one.html", 2, 1)
     assert summary["bytes"] == Path("one.html").stat().st_size
-    assert [f"note: {note}" for note in summary["notes"]] == notes
+    left_out = "The importance of layers was left out (`--no-layers`)."
+    assert left_out in summary["notes"]
+    assert {f"note: {note}" for note in summary["notes"] if note != left_out} == {
+        note for note in notes if "importance of layers" not in note
+    }
     assert call("extract", "--dataset", "ave", *STUB, "random:1", "--cache", "other").exit_code == 0
     (run / "best.safetensors").rename("best")
     for code, words, args in (
         (2, "is no run folder", ("--run", "nowhere")),
-        (6, "does not exist", ("--run", run, "--out", "no/where.html")),
-        (2, "no finished epoch", ("--run", run)),
+        (2, "does not exist", ("--run", run, "--out", "no/where.html")),
+        (2, "ends in .html", ("--run", run, "--out", run / "config.yaml")),
+        (2, "ends in .html", ("--run", run, "--out", "-")),
+        (2, "ends in .html", ("--run", run, "--out", "")),
+        (2, "nope is no run folder", ("--run", run, "--beside", "nope")),
+        (2, "best.safetensors is missing", ("--run", run)),
     ):
         error = call("report", *args).exception
         assert (error.exit_code, words in str(error)) == (code, True), error

@@ -1,28 +1,33 @@
 """What a report says: scores beside controls, clips hardest first, media as stored, and what is lacking."""
 
 import base64
+import hashlib
+import importlib
 import io
 import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 from PIL import Image
 
 from avpipe.pipeline import open_cache
 from avpipe.pipeline.datasets import load_dataset
 from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
-from avpipe.stages import runs
+from avpipe.stages import checkpoint, runs
 from avpipe.stages.backbones.timm_table import LOGMEL
+from avpipe.stages.distill import Looks
 from avpipe.stages.evaluate import evaluate
-from avpipe.stages.extract import extract
-from avpipe.stages.job import Wish, choose_backbones, resolve
-from avpipe.stages.report import make_report, media, samples
+from avpipe.stages.features import FeatureBatch
+from avpipe.stages.report import attention, make_report, media, samples
 from avpipe.stages.report.details import details, plan
-from avpipe.stages.report.document import build, finite
+from avpipe.stages.report.document import build, finite, without_home
+from avpipe.stages.report.scored import is_scored, read_metrics
 from avpipe.stages.report.sources import open_sources
 from avpipe.stages.train import TrainOptions, train
 
@@ -34,45 +39,6 @@ def in_own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("AVPIPE_DATA", raising=False)
     monkeypatch.delenv("AVPIPE_CACHE", raising=False)
-
-
-@pytest.fixture(scope="module")
-def event_run(toy_events, tmp_path_factory):
-    run = tmp_path_factory.mktemp("events") / "runs" / "ours"
-    train(TrainOptions(cache=toy_events.cache, run=run, overrides=("epochs=4",)))
-    evaluate(run)
-    return run
-
-
-@pytest.fixture(scope="module")
-def mask_run(toy_masks, tmp_path_factory):
-    run = tmp_path_factory.mktemp("masks") / "ours"
-    train(TrainOptions(cache=toy_masks.cache, run=run, overrides=("epochs=2",)))
-    evaluate(run)
-    return run
-
-
-@pytest.fixture(scope="module")
-def media_run(new_ave, tmp_path_factory):
-    """A run on real media, 4 clips of test: 32-pixel frames, 4 patches, log-mel sound."""
-    base = tmp_path_factory.mktemp("media")
-    new_ave(base / "data" / "ave").add(16)
-    dataset = load_dataset("ave", base / "data" / "ave")
-    wishes = {m: Wish("test_vit", "random:0", 32 if m == "visual" else None) for m in ("visual", "audio")}
-    job = resolve(
-        dataset,
-        choose_backbones(dataset, wishes),
-        cache=base / "cache",
-        layers="last:2",
-        dtype="float16",
-        decoder="decord",
-        device="cpu",
-        batch=None,
-        deadline_seconds=60.0,
-    )
-    assert extract(dataset, job).left == 0
-    train(TrainOptions(cache=base / "cache", run=base / "run", overrides=(*SMALL, "epochs=1")))
-    return base / "run"
 
 
 def made(run, clips=24, split="test", beside=None, cache=None, root=None):
@@ -121,6 +87,14 @@ def test_events(event_run, toy_events):
     assert (counts.sum(axis=0) + counts.sum(axis=1)).all()
     assert data["layers"]["base"] == metrics["metrics"]["accuracy"]
     assert [row["tap"] for row in data["layers"]["rows"]] == [None, "blocks.9", "blocks.10"] * 2
+    spread = 100 * max(row["spread"] for row in data["layers"]["rows"])
+    assert (
+        f"The mean over 3 fixed exchanges of clips (standard deviation of a score over them: at most {spread:.1f}"
+        in (data["layers"]["how"])
+    )
+    without = build(open_sources(event_run, "test", None, None, "cpu"), clips=0, beside=(), device="cpu", layers=False)
+    assert without.data["layers"] is None
+    assert any("--no-layers" in note for note in without.data["notes"])
     assert [record["epoch"] for record in data["curves"]["epochs"]] == [1, 2, 3, 4]
     assert data["curves"]["score"] in data["curves"]["epochs"][0]
     assert data["spec"]["visual"]["fields"]["backbone"]["grid"] == [4, 4]
@@ -138,6 +112,11 @@ def test_attention_of_a_run_without_media(event_run):
     visual = detail["attention"]["visual"]
     assert (visual["grid"], visual["taps"]) == ([4, 4], ["blocks.9", "blocks.10"])
     assert [one["key"] for one in visual["mechanisms"]] == ["kept", "adapted"]
+    parts = document.viewer.model.distiller.parts["visual"].distillers
+    assert list(visual["gate"].values()) == pytest.approx(
+        [float(one.gate.detach().abs().mean()) for one in parts], rel=1e-3
+    )
+    assert min(visual["gate"].values()) > 0
     maps = np.frombuffer(base64.b64decode(visual["maps"]), np.uint8).reshape(10, 2, 2, 16)
     assert (maps.max(axis=-1) == 255).all()
     data, index = document.viewer.data, document.planned[0].index
@@ -230,6 +209,21 @@ def test_stored_media_where_there_is_no_playable_video(media_run, tmp_path):
         assert len(found[place]["frames"]) == 10
 
 
+def test_a_video_that_hangs_its_reader_is_shown_from_the_cache(media_run, tmp_path, monkeypatch):
+    hang = "import time\nfrom avpipe.pipeline.media.codecs import probe_clip\nBAD = {!r}\ndef asked(clip, spec):\n"
+    hang += "    if clip.id == BAD: time.sleep(1000)\n    return probe_clip(clip, spec)\n"
+    sources = open_sources(media_run, "test", None, None, "cpu")
+    bad = sources.samples[1].clip
+    (tmp_path / "hanging_probe.py").write_text(hang.format(bad))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("avpipe.pipeline.media.codecs.probe_clip", importlib.import_module("hanging_probe").asked)
+    monkeypatch.setattr(media, "PROBE_SECONDS", 1.0)
+    planned, notes = plan(sources, [0, 1, 2, 3], [0, 1, 2, 3])
+    assert [bool(one.video) for one in planned] == [True, False, True, True]
+    what = f"1 of 4 clips whose video hangs or crashes FFmpeg ({sources.samples[1].id})"
+    assert notes == [f"Shown from stored frames and sound: {what}."]
+
+
 def test_the_budget_holds(media_run, tmp_path):
     root = tmp_path / "ave"
     shutil.copytree(media_run.parent / "data" / "ave", root)
@@ -284,6 +278,48 @@ def test_the_spectrogram_shows_a_tone_where_it_is():
     assert media.spectrograms(np.stack([tone]), {"preprocess": {}}) is None
 
 
+def test_a_pixel_is_on_where_the_metric_has_it_on():
+    half = np.float32(0.5)
+    chance = np.array([0, half, np.nextafter(half, 0), np.nextafter(half, 1), 0.501, 0.25, 1], np.float32)
+    levels = media.levels(chance)
+    assert ((levels > 127) == (chance > 0.5)).all()
+    assert levels.tolist() == [0, 127, 127, 128, 128, 64, 255]
+
+
+def test_layers_off_the_grid_are_named():
+    weights = {tap: torch.rand(1, 3, 2, n) for tap, n in (("early", 64), ("late", 17), ("last", 17))}
+    looks = Looks((("kept", "k"), ("adapted", "a")), weights, {"late": 0.25, "early": 0.5})
+    model = SimpleNamespace(distiller=SimpleNamespace(looks=lambda tokens: {"visual": looks, "audio": looks}))
+    batch = FeatureBatch((0,), {}, torch.ones(1, 3), torch.ones(1, 3))
+    backbones = {"visual": {"grid": [4, 4], "prefix_tokens": 1}, "audio": {}}
+    found = attention.maps(model, batch, backbones)
+    assert (list(found), found["visual"]["taps"], found["visual"]["gate"]) == (
+        ["visual"],
+        ["late", "last"],
+        {"late": 0.25},
+    )
+    assert len(base64.b64decode(found["visual"]["maps"])) == 3 * 2 * 2 * 16
+    notes = attention.lacking(model, batch, backbones)
+    assert [note.split(":")[0] for note in notes] == [
+        "No attention is shown of visual early",
+        "No attention is shown of audio early, late, last",
+    ]
+    assert attention.maps(SimpleNamespace(distiller=None), batch, backbones) is None
+    assert attention.lacking(SimpleNamespace(distiller=None), batch, backbones) == []
+
+
+def test_the_home_folder_is_not_told(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    value = {
+        "a": ["/home/ann/x", "gone from /home/ann.", "/home/anna/x", "/srv/home/ann/x", "at /home/ann: no"],
+        "b": 1,
+    }
+    told = ["~/x", "gone from ~.", "/home/anna/x", "/srv/home/ann/x", "at ~: no"]
+    assert without_home(value) == {"a": told, "b": 1}
+    monkeypatch.setenv("HOME", "/")
+    assert without_home(value) == value
+
+
 def test_a_split_is_scored_where_it_was_not_since_the_training(event_run, tmp_path):
     run = copied(event_run, tmp_path / "run")
     made(run, split="val")
@@ -294,12 +330,50 @@ def test_a_split_is_scored_where_it_was_not_since_the_training(event_run, tmp_pa
     made(run)
     assert (run / "metrics.json").stat().st_mtime_ns == scored
     later = scored + 10**9
-    os.utime(run / runs.BEST, ns=(later, later))
+    os.utime(run / runs.BEST, ns=(later, later))  # as in a copy that does not keep times
     made(run)
+    assert (run / "metrics.json").stat().st_mtime_ns == scored
+    tensors, facts = checkpoint.read(run / runs.BEST)
+    checkpoint.save(run / runs.BEST, _Weights(tensors), facts | {"epoch": 77})
+    os.utime(run / runs.BEST, ns=(scored - 10**9,) * 2)  # other weights that look older than the scores
+    assert made(run)[0].metrics["epoch"] == 77
     assert (run / "metrics.json").stat().st_mtime_ns > scored
     (run / runs.BEST).unlink()
-    with pytest.raises(UsageError, match="no finished epoch"):
+    with pytest.raises(UsageError, match="is missing, though epochs were finished"):
         made(run)
+
+
+class _Weights:
+    """Tensors of a checkpoint, to be saved again."""
+
+    def __init__(self, tensors):
+        self._tensors = {name.removeprefix("model."): value for name, value in tensors.items()}
+
+    def state_dict(self):
+        return self._tensors
+
+
+def test_what_counts_as_scored(event_run, tmp_path):
+    run = copied(event_run, tmp_path / "run")
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["checkpoint"] == hashlib.sha256((run / runs.BEST).read_bytes()).hexdigest()
+    assert is_scored(run, "test")
+    assert not is_scored(run, "val")
+    for key in ("seconds", "epoch", "missing_samples", "baselines", "samples", "protocol", "modality"):
+        (run / "metrics.json").write_text(json.dumps({k: v for k, v in metrics.items() if k != key}))
+        assert not is_scored(run, "test"), key
+        with pytest.raises(UsageError, match=f"{key}.*avpipe evaluate"):
+            read_metrics(run, "test")
+    del metrics["checkpoint"]  # as earlier versions wrote it: then times decide
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    shown = [run / name for name in ("metrics.json", "predictions-test.npz", runs.BEST)]
+    for seconds, scored in ((0, True), (10, False)):
+        for file, when in zip(shown, (50, 50, 50 + seconds), strict=True):
+            os.utime(file, (when, when))
+        assert is_scored(run, "test") is scored
+    metrics["checkpoint"] = "0" * 64
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    assert not is_scored(run, "test")
 
 
 def test_runs_beside(event_run, toy_events, mask_run, make_toy, tmp_path):
@@ -371,6 +445,55 @@ def test_without_cache_or_dataset(make_toy, tmp_path, fill_cache):
         made(run, cache=tmp_path / "other")
 
 
+def test_another_copy_of_the_dataset_never_replaces_the_scores(make_toy, tmp_path, monkeypatch):
+    toy = make_toy["events"](tmp_path / "toy")
+    run = train(TrainOptions(cache=toy.cache, run=tmp_path / "run", overrides=(*SMALL, "epochs=1")))
+    unscored = copied(run, tmp_path / "unscored")
+    evaluate(run)
+    before = [(run / name).read_bytes() for name in ("metrics.json", "predictions-test.npz")]
+    elsewhere = toy.root.rename(tmp_path / "elsewhere")
+    other = tmp_path / "data" / "ave"
+    shutil.copytree(elsewhere, other)
+    for file in (other / "AVE_Dataset").glob("*.txt"):
+        file.write_text(file.read_text().replace("clip0000", "clip9999"))
+    document = made(run)[1]  # the working folder has another dataset of that name at data/ave
+    assert (document.data["clips"], document.data["confusion"], document.data["layers"]) == ([], None, None)
+    assert any("is gone" in note and "data/ave has other samples" in note for note in document.data["notes"])
+    document = made(run, root=other)[1]
+    assert document.data["clips"] == []
+    assert "Labels and predictions are of different samples, so no clip is shown." in document.data["notes"]
+    assert [(run / name).read_bytes() for name in ("metrics.json", "predictions-test.npz")] == before
+    with pytest.raises(UsageError, match=r"not scored on test.*avpipe evaluate"):
+        made(unscored)
+    assert not (unscored / "metrics.json").exists()
+    shutil.rmtree(other)
+    shutil.copytree(elsewhere, other)
+    assert len(made(run)[1].data["clips"]) == 8  # the same samples in the usual place
+    assert [(run / name).read_bytes() for name in ("metrics.json", "predictions-test.npz")] == before
+
+
+def test_runs_are_grouped_by_all_settings_but_the_seed(event_run, tmp_path):
+    run = copied(event_run, tmp_path / "runs" / "ours")
+
+    def beside(name, **settings):
+        path = copied(event_run, tmp_path / "runs" / name)
+        config = yaml.safe_load((path / runs.CONFIG).read_text())
+        config["train"] |= settings
+        (path / runs.CONFIG).write_text(yaml.safe_dump(config))
+
+    others = {"lr": 0.1, "batch": 3, "epochs": 9, "dropout": 0.3}
+    beside("seed", seed=1)
+    beside("many", **others, warmup=0.2)
+    beside("more", **others, weight_decay=0.2, seed=2)
+    beside("twin", **others, weight_decay=0.2, seed=3)
+    rows = {row["run"]: row for row in made(run)[1].data["scores"]["protocols"][0]["rows"]}
+    assert rows["seed"]["group"] == rows["ours"]["group"]
+    assert rows["twin"]["group"] == rows["more"]["group"]
+    assert len({rows[name]["group"] for name in ("ours", "many", "more")}) == 3
+    assert rows["more"]["label"] == "mettle (both), epochs=9, batch=3, lr=0.1, weight_decay=0.2, and 1 more"
+    assert rows[None]["group"] is None
+
+
 def test_masks_and_videos_without_the_cache(media_run, mask_run, tmp_path):
     for run, what in ((media_run, "video"), (mask_run, "masks")):
         evaluate(run)
@@ -391,7 +514,7 @@ def test_missing_samples_are_listed_and_shown_last(make_toy, tmp_path):
     (missing,) = [clip for clip in document.data["clips"] if not clip["held"]]
     assert missing["id"] == json.loads((run / "metrics.json").read_text())["missing_samples"][0]
     assert not missing["detail"]
-    assert "1 of 8 samples have no features; they score as nothing found." in document.data["notes"]
+    assert "1 of 8 samples has no features; it scores as nothing found." in document.data["notes"]
     assert made(run, clips=8)[1].planned[-1].index == 1
 
 

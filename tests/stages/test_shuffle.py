@@ -87,6 +87,49 @@ def test_only_the_chosen_tokens_come_from_the_giver(lengths):
                     assert x[position, : len(steps), 0, 0].tolist() == expected.tolist()
 
 
+class Sum(torch.nn.Module):
+    """One class for what the tokens add up to, so that an exchange changes the answer."""
+
+    def forward(self, batch):
+        total = sum(x.float().sum(dim=(-2, -1)) for taps in batch.tokens.values() for x in taps.values())
+        return torch.stack([torch.zeros_like(total), total - 9000, torch.zeros_like(total)], dim=-1)
+
+
+def test_several_exchanges_are_averaged(lengths):
+    data, task = lengths
+    alone = [shuffle_costs(Sum(), data, task, batch=3, device=CPU, seed=4 + n).rows for n in range(3)]
+    done = []
+    found = shuffle_costs(Sum(), data, task, batch=3, device=CPU, seed=4, exchanges=3, advance=done.append)
+    assert sum(done) == passes(data, 3) * len(data.held) == (1 + 3 * 6) * 4
+    for row, *single in zip(found.rows, *alone, strict=True):
+        scores = [one.score for one in single]
+        assert row.score == pytest.approx(np.mean(scores))
+        assert row.cost == pytest.approx(found.base - np.mean(scores))
+        assert row.spread == pytest.approx(np.std(scores, ddof=1))
+        assert [one.spread for one in single] == [0, 0, 0]
+    assert max(row.spread for row in found.rows) > 0
+    with pytest.raises(UsageError, match="1 or more"):
+        shuffle_costs(Sum(), data, task, batch=3, device=CPU, exchanges=0)
+
+
+@pytest.mark.parametrize("ram_bytes", [None, 0])
+def test_only_the_exchanged_arrays_are_read_of_the_givers(lengths, ram_bytes, monkeypatch):
+    data, task = lengths
+    store = FeatureStore(open_cache(data.store.path), data.store.taps, data.store.clips, ram_bytes=ram_bytes)
+    rows = np.array([0, 3, 1])
+    for name, values in store.read(rows, ["audio/blocks.9"]).items():
+        assert name == "audio/blocks.9"
+        assert (values == store.read(rows)[name]).all()
+    asked, read = [], FeatureStore.read
+    monkeypatch.setattr(
+        FeatureStore, "read", lambda self, rows, arrays=None: asked.append(arrays) or read(self, rows, arrays)
+    )
+    shuffle_costs(Sum(), ClipFeatures(store, data.samples), task, batch=4, device=CPU)
+    both = ("blocks.9", "blocks.10")
+    givers = [[f"{m}/{tap}" for tap in taps] for m in ("audio", "visual") for taps in (both, *((tap,) for tap in both))]
+    assert [names for names in asked if names is not None] == givers
+
+
 def test_costs_of_a_trained_run(toy_events, tmp_path):
     run = train(TrainOptions(cache=toy_events.cache, run=tmp_path / "run", overrides=("epochs=6",)))
     config = RunConfig.load(run)

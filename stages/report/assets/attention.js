@@ -73,10 +73,17 @@ function attentionSwitches(modality, maps, changed) {
         ...options.map((text, value) => el('option', { value, text, selected: value === state[key] })),
       ),
     );
+  const gate = el('output', { class: 'gate', title: GATE });
+  const showGate = () => {
+    const value = gateOf(maps, state);
+    gate.hidden = value === null;
+    gate.textContent = value === null ? '' : `gate ${significant(value, 2)}`;
+  };
   const box = el('input', { type: 'checkbox', on: { change: () => set({ on: box.checked }) } });
   const set = (change) => {
     Object.assign(state, change);
     box.checked = state.on;
+    showGate();
     changed(state);
   };
   const node = el(
@@ -87,16 +94,28 @@ function attentionSwitches(modality, maps, changed) {
     choose(
       'Mechanism',
       'mechanism',
-      maps.mechanisms.map((one) => one.label),
+      maps.mechanisms.map((one) => one.label.split(': ')[0]),
     ),
+    gate,
+    el('p', { class: 'muted', text: capital(`${maps.mechanisms.map((one) => one.label).join('; ')}.`) }),
   );
+  showGate();
   return { node, state };
 }
 
-/** What share of the attention lies on tokens that are no part of the picture. */
+const GATE = 'Mean absolute gate of this layer: what the mechanism finds is scaled by it, so near 0 it hardly counts.';
+
+/** The gate that scales what the chosen mechanism adds; null where it has none, or the report does not say. */
+function gateOf(maps, state) {
+  if (maps.mechanisms[state.mechanism]?.key !== 'adapted') return null;
+  const value = maps.gate?.[maps.taps[state.layer]];
+  return typeof value === 'number' ? value : null;
+}
+
+/** What share of the attention lies on tokens that stand for no patch, as a class token does; empty for none. */
 function prefixText(maps, segment, state) {
   const share = maps.prefix_share?.[segment]?.[state.layer]?.[state.mechanism];
   return typeof share === 'number' && share > 0
-    ? `${percent(share, 0)} of the attention lies on class and register tokens, outside the map.`
+    ? `${percent(share, 0)} of the attention lies on tokens that stand for no patch, outside the map.`
     : '';
 }

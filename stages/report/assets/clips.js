@@ -175,6 +175,8 @@ async function detailOf(place) {
 function legendOfStrips() {
   const text = isEvents()
     ? 'Above the truth, below the prediction, segment by segment. Wrong segments are hatched.'
-    : 'The overlap of prediction and truth (IoU, in percent) in every annotated segment.';
+    : 'The overlap of prediction and truth (IoU, in percent) in every annotated segment. \u2205 and an outline: ' +
+      'nothing is true there, and the official rule scores the background; hatched: something was painted all the ' +
+      'same, a false alarm.';
   return el('p', { class: 'lede', text });
 }

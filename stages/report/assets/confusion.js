@@ -33,7 +33,7 @@ function matrix(classes, counts, sums) {
       const kind = [i === j ? 'diagonal' : '', share > 0.55 ? 'deep' : '', value ? '' : 'zero']
         .filter(Boolean)
         .join(' ');
-      const title = `${name} taken for ${classes[j]}: ${value} of ${sums[i]}, ${percent(share)}`;
+      const title = `${isolated(name)} taken for ${isolated(classes[j])}: ${value} of ${sums[i]}, ${percent(share)}`;
       return el('td', {
         class: kind || null,
         title,

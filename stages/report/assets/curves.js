@@ -19,6 +19,7 @@ function curvesSection() {
       (row) => row.train_loss,
       (value) => significant(value),
       marked,
+      [0, Infinity],
     ),
     chart(
       `Validation ${niceScore(score)}`,
@@ -26,6 +27,7 @@ function curvesSection() {
       (row) => row[score],
       (value) => percent(value),
       marked,
+      [0, 1],
     ),
   ];
   const readout = el('p', { class: 'readout', 'aria-hidden': 'true' });
@@ -84,16 +86,16 @@ function ticks(low, high, wanted) {
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 }
 
-function chart(title, rows, valueOf, format, marked) {
+function chart(title, rows, valueOf, format, marked, [least, most]) {
   const known = rows
     .map((row, place) => ({ place, x: row.epoch, y: valueOf(row) }))
     .filter((point) => typeof point.y === 'number');
   const picture = svg('svg', { height: CHART.height, 'aria-hidden': 'true', class: 'chart' });
   const node = el('figure', {}, el('figcaption', { text: title }), picture);
-  const range = (values, least) => {
+  const range = (values, around) => {
     const low = Math.min(...values);
     const high = Math.max(...values);
-    return high > low ? [low, high] : [low - least, high + least];
+    return high > low ? [low, high] : [low - around, high + around];
   };
   const [x0, x1] = range(
     rows.map((row) => row.epoch),
@@ -105,7 +107,8 @@ function chart(title, rows, valueOf, format, marked) {
         0.01,
       )
     : [0, 1];
-  const [y0, y1] = [low - 0.06 * (high - low), high + 0.06 * (high - low)];
+  // No axis goes where no value can be: below 0, or above 1 for a share.
+  const [y0, y1] = [Math.max(least, low - 0.06 * (high - low)), Math.min(most, high + 0.06 * (high - low))];
   let width = 300;
   const x = (value) => CHART.left + ((value - x0) / (x1 - x0)) * (width - CHART.left - CHART.right);
   const y = (value) =>

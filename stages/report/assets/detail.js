@@ -10,16 +10,22 @@ function openClip(clip, detail, why) {
     stage,
     detail,
     length,
-    (seconds) => player.seek(seconds),
-    () => player.toggle(),
+    (seconds) => (player.seek(seconds), settle()),
+    () => toggle(),
   );
   const parts = { stage, caption: el('figcaption'), heard: el('figcaption') };
   const message = el('p', { class: 'why', role: 'status' });
 
   const redraw = () => {
     stage?.draw();
-    captions(clip, view, stage, parts);
+    captions(clip, view, stage, parts, detail);
   };
+  // What is painted belongs to the frame that the backbone saw: a video that stands still must show that very moment.
+  const settle = () => {
+    if (view.picture === 'video' && overlaid(view, detail).length && !player.playing())
+      player.seek(Math.min(frameTime(view.segment), (view.segment + 1) * DATA.segment_seconds - 0.001));
+  };
+  const toggle = () => (player.toggle(), settle());
   const changed = () => {
     const time = player.time();
     const segment = Math.max(0, Math.min(clip.segments - 1, Math.floor(time / DATA.segment_seconds + 1e-6)));
@@ -48,13 +54,14 @@ function openClip(clip, detail, why) {
     const video = stage?.screen.querySelector('video');
     if (video) video.hidden = picture !== 'video';
     transport?.picture(picture);
+    settle();
     redraw();
   };
-  const transport = detail ? makeTransport(detail, player, length, view.picture, setPicture) : null;
+  const transport = detail ? makeTransport(detail, player, toggle, length, view.picture, setPicture) : null;
   if (detail?.video) stage.screen.prepend(player.element());
   if (detail?.video) player.element().hidden = view.picture !== 'video';
 
-  const overlays = stage ? makeOverlays(detail, stage, view, redraw, setPicture) : {};
+  const overlays = stage ? makeOverlays(detail, stage, view, () => (settle(), redraw()), setPicture) : {};
   const node = el(
     'div',
     { class: 'opened' },
@@ -67,9 +74,10 @@ function openClip(clip, detail, why) {
     overlays.attention,
     segmentTable(clip),
   );
-  captions(clip, view, stage, parts);
+  captions(clip, view, stage, parts, detail);
   tracks.show(0, 0);
   transport?.show(0);
+  settle();
   const close = () => {
     player.close();
     stage?.close();
@@ -89,57 +97,34 @@ function panes(detail, { stage, caption, heard }) {
   return stage.panes;
 }
 
-function captions(clip, view, stage, { caption, heard }) {
+/** The second whose picture the visual backbone saw. */
+function frameTime(segment) {
+  return (segment + (DATA.frame_position ?? 0.5)) * DATA.segment_seconds;
+}
+
+/** What is painted over the picture, in words. */
+function overlaid(view, detail) {
+  const masks = detail?.masks && view.masks !== 'frame';
+  return [masks ? 'masks' : '', view.visual?.on ? 'attention' : ''].filter(Boolean);
+}
+
+/** The moment of the picture, and of what is painted over it; nothing where the report does not know it. */
+function moment(view, detail) {
+  if (!detail || typeof DATA.frame_position !== 'number') return '';
+  const at = `${frameTime(view.segment).toFixed(2)} s`;
+  if (view.picture === 'frame') return detail.frames ? ` The frame at ${at}.` : '';
+  const what = overlaid(view, detail).join(' and ');
+  return what ? ` ${capital(what)} ${what === 'attention' ? 'belongs' : 'belong'} to ${at}.` : '';
+}
+
+function captions(clip, view, stage, { caption, heard }, detail) {
   const second = DATA.segment_seconds;
   const span = `${significant(view.segment * second, 4)} to ${significant((view.segment + 1) * second, 4)} s`;
   const extra = (state, maps) => (state?.on ? ` ${prefixText(maps, view.segment, state)}` : '');
-  caption.textContent = `${capital(describeSegment(clip, view.segment))}.${extra(view.visual, stage?.maps.visual)}`;
+  const told = `${capital(describeSegment(clip, view.segment))}.${moment(view, detail)}`;
+  caption.textContent = told + extra(view.visual, stage?.maps.visual);
   const given = `What the audio backbone is given, ${span}; low frequencies below.`;
   heard.textContent = given + extra(view.audio, stage?.maps.audio);
-}
-
-function makeTransport(detail, player, length, picture, setPicture) {
-  const button = el('button', { type: 'button', class: 'play', on: { click: () => player.toggle() } });
-  const time = el('span', { class: 'time' });
-  const quiet = el('input', { type: 'checkbox', on: { change: () => player.mute(quiet.checked) } });
-  const choice = [
-    ['video', 'Video'],
-    ['frame', 'Stored frame'],
-  ].map(([value, text]) =>
-    el(
-      'label',
-      {},
-      el('input', {
-        type: 'radio',
-        name: 'picture',
-        value,
-        checked: value === picture,
-        on: { change: () => setPicture(value) },
-      }),
-      el('span', { text }),
-    ),
-  );
-  const both = detail.video && detail.frames;
-  const missing = [
-    detail.video || detail.audio ? '' : 'no sound is stored for this clip',
-    detail.frames || detail.video ? '' : 'no frames are stored',
-  ];
-  const node = el(
-    'div',
-    { class: 'transport' },
-    button,
-    time,
-    detail.video || detail.audio ? el('label', { class: 'mute' }, quiet, el('span', { text: 'Mute' })) : null,
-    both ? el('fieldset', { class: 'segmented' }, el('legend', { class: 'unseen', text: 'Picture' }), ...choice) : null,
-    el('span', { class: 'muted', text: capital(missing.filter(Boolean).join('; ')) }),
-  );
-  const show = (at) => {
-    const text = player.playing() ? 'Pause' : 'Play';
-    if (button.textContent !== text) button.textContent = text;
-    time.textContent = `${clock(at)} / ${clock(length)}`;
-  };
-  const mark = (value) => choice.forEach((label) => (label.firstChild.checked = label.firstChild.value === value));
-  return { node, show, picture: mark };
 }
 
 function makeOverlays(detail, stage, view, redraw, setPicture) {
@@ -176,26 +161,4 @@ function makeOverlays(detail, stage, view, redraw, setPicture) {
     heatScale('none', 'most in this map'),
   );
   return { masks, attention: switches.length ? el('div', { class: 'overlays' }, ...switches, scale) : null };
-}
-
-/** Every segment in words and numbers. */
-function segmentTable(clip) {
-  const second = DATA.segment_seconds;
-  const start = (t) => `${significant(t * second, 4)} s`;
-  const list = Array.from({ length: clip.segments }, (_, t) => t);
-  const rows = isEvents()
-    ? list.map((t) => [
-        String(t + 1),
-        start(t),
-        named(className(clip.truth[t])),
-        named(className(clip.predicted[t])),
-        clip.truth[t] === clip.predicted[t] ? 'right' : 'wrong',
-        percent(clip.certainty?.[t]),
-      ])
-    : list.map((t) => [String(t + 1), start(t), percent(clip.iou[t])]);
-  const head = isEvents()
-    ? ['Segment', 'From', 'Truth', 'Predicted', 'Verdict', 'Certainty']
-    : ['Segment', 'From', 'IoU'];
-  const label = 'Every segment, in numbers';
-  return el('details', {}, el('summary', { text: label }), scroller(label, table(head, rows, { class: 'numbers' })));
 }

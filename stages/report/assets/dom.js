@@ -53,9 +53,11 @@ function contents(id, title) {
   document.getElementById('contents').append(el('li', {}, el('a', { href: `#${id}`, text: title })));
 }
 
-/** A box that scrolls sideways, which the keyboard can reach too. */
+/** A box that scrolls sideways, which the keyboard can reach too; it says so where it is wider than its place. */
 function scroller(label, ...children) {
-  return el('div', { class: 'scroller', role: 'region', 'aria-label': label, tabindex: '0' }, ...children);
+  const node = el('div', { class: 'scroller', role: 'region', 'aria-label': label, tabindex: '0' }, ...children);
+  new ResizeObserver(() => node.classList.toggle('cut', node.scrollWidth > node.clientWidth + 1)).observe(node);
+  return node;
 }
 
 /** A table from rows of cells; the first cell of a row heads it. Cells are text or nodes. */

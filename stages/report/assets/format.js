@@ -1,13 +1,6 @@
 // Numbers and names as people read them.
 
-const NAMES = {
-  accuracy: 'accuracy',
-  miou: 'mean IoU',
-  f_score: 'F-score',
-  fscore: 'F-score',
-  f: 'F-score',
-  both: 'audio and visual',
-};
+const NAMES = { miou: 'mean IoU', fscore: 'F-score', both: 'audio and visual' };
 const MINUS = '\u2212';
 const NONE = '\u2013';
 
@@ -38,10 +31,20 @@ function percent(value, digits = 1) {
   return value === null || value === undefined ? NONE : `${fixed(100 * value, digits)} %`;
 }
 
-/** A difference of shares in percentage points, always with its sign. */
+/** A share in percent that is not shown as 0 unless it is. */
+function share(value) {
+  return value > 0 && value < 0.0005 ? 'less than 0.1 %' : percent(value);
+}
+
+/** The difference of two shares as they are shown, so that 49.0 % beside 48.3 % is 0.7; in percentage points. */
+function difference(value, other) {
+  const shown = (one) => Math.round(Number((100 * one).toFixed(1)) * 10);
+  return (shown(value) - shown(other)) / 10;
+}
+
+/** Percentage points, always with their sign. */
 function points(value) {
-  const text = fixed(100 * value, 1);
-  return value > 0 && text !== '0.0' ? `+${text}` : text.replace(`${MINUS}0.0`, '0.0');
+  return value > 0 ? `+${fixed(value, 1)}` : fixed(value, 1);
 }
 
 function plural(number, one, many = `${one}s`) {
@@ -56,12 +59,16 @@ function significant(value, digits = 3) {
   return text.replaceAll('-', MINUS);
 }
 
+/** Rounded before it is split, so that no text has 60 seconds or 60 minutes. */
 function seconds(value) {
+  if (value === 0) return '0 s';
   if (value < 0.001) return `${significant(value * 1e6)} \u00b5s`;
   if (value < 1) return `${significant(value * 1e3)} ms`;
   if (value < 120) return `${significant(value)} s`;
-  if (value < 7200) return `${Math.floor(value / 60)} min ${Math.round(value % 60)} s`;
-  return `${Math.floor(value / 3600)} h ${Math.round((value % 3600) / 60)} min`;
+  const whole = Math.round(value);
+  if (whole < 7200) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  const minutes = Math.round(value / 60);
+  return `${count(Math.floor(minutes / 60))} h ${minutes % 60} min`;
 }
 
 /** Bytes with decimal prefixes, as disks are sold. */
@@ -89,6 +96,11 @@ function clock(value) {
   const tenths = Math.floor(value * 10 + 1e-6);
   const rest = tenths % 600;
   return `${Math.floor(tenths / 600)}:${String(Math.floor(rest / 10)).padStart(2, '0')}.${rest % 10}`;
+}
+
+/** A name inside a text, kept from turning the direction of what stands around it. */
+function isolated(text) {
+  return `\u2068${text}\u2069`;
 }
 
 /** The name of a class; a number where the report does not know it. */

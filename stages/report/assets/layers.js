@@ -44,7 +44,7 @@ function layerTable(modality, rows, scale) {
     const value = el('span', {
       class: 'value',
       title: String(row.cost),
-      text: row.cost === null ? NONE : points(-cost),
+      text: row.cost === null ? NONE : points(difference(row.score, DATA.layers.base)),
     });
     const name = row.tap === null ? el('strong', { text: 'whole modality' }) : named(row.tap);
     return {

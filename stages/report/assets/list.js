@@ -5,9 +5,7 @@ const ALL_OPEN = DATA.clips.every((clip) => clip.detail);
 /** The row of a clip; `pick` is called with the place of a clip in the data. */
 function clipRow(place, pick) {
   const clip = DATA.clips[place];
-  const strips = isEvents()
-    ? [classStrip(clip.truth), classStrip(clip.predicted, clip.truth)]
-    : [barStrip(clip.iou, 'IoU')];
+  const strips = isEvents() ? [classStrip(clip.truth), classStrip(clip.predicted, clip.truth)] : [maskStrip(clip)];
   const more = [clip.held ? '' : 'not in the cache', clip.detail ? '' : 'no media in this page'].filter(Boolean);
   const name = [clip.id, scoreText(clip), describe(clip), ...more].join(', ');
   const button = el(
@@ -25,6 +23,7 @@ function clipRow(place, pick) {
       { class: 'top' },
       named(clip.id, { class: 'id' }),
       clip.held ? null : el('span', { class: 'tag', text: 'not in the cache' }),
+      falseAlarms(clip, 0.01) ? el('span', { class: 'tag', text: 'false alarm' }) : null,
       clip.detail && !ALL_OPEN ? el('span', { class: 'tag', text: 'media' }) : null,
       el('span', { class: isWrong(clip) ? 'score low' : 'score', text: scoreText(clip) }),
     ),
@@ -39,6 +38,13 @@ function haystack(clip) {
   return [clip.id, ...ids.map(className)].join('\n').toLowerCase();
 }
 
+/** Classes that are true or predicted somewhere. */
+function classesOfClips() {
+  if (!isEvents()) return [];
+  const ids = new Set(DATA.clips.flatMap((clip) => [...clip.truth, ...clip.predicted]));
+  return [...ids].sort((a, b) => a - b);
+}
+
 /** The filters; `changed` gets the places of the clips that pass, in order. */
 function makeFilters(changed) {
   const text = el('input', {
@@ -50,7 +56,7 @@ function makeFilters(changed) {
     'select',
     { 'aria-label': 'Class' },
     el('option', { value: '', text: 'All classes' }),
-    ...DATA.classes.map((name, id) => el('option', { value: id, text: name })),
+    ...classesOfClips().map((id) => el('option', { value: id, text: className(id) })),
   );
   const order = el(
     'select',
@@ -87,7 +93,7 @@ function makeFilters(changed) {
     text,
     isEvents() ? classes : null,
     order,
-    check(wrong, isEvents() ? 'Wrong only' : 'IoU below one half'),
+    check(wrong, isEvents() ? 'Wrong only' : 'IoU below one half, or a false alarm'),
     ALL_OPEN ? null : check(media, 'With media'),
     found,
   );

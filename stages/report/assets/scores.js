@@ -24,7 +24,7 @@ function protocolFigure(protocol, place) {
     attributes: { class: row.kind === 'this' ? 'own' : row.kind },
     cells: [
       runCell(row),
-      row.spread ? `${row.n} seeds` : row.seed === null || row.seed === undefined ? NONE : String(row.seed),
+      row.seed === null || row.seed === undefined ? NONE : String(row.seed),
       barCell(row, main, scale),
       ...rest.map((metric) =>
         el('span', { title: String(row.values[metric] ?? ''), text: metricText(row.values[metric]) }),
@@ -51,39 +51,56 @@ function metricText(value) {
 
 function runCell(row) {
   const name = named(row.label, { title: row.run ?? '' });
-  const note = row.spread ? 'mean and standard deviation' : row.kind === 'run' ? '' : KINDS[row.kind];
+  const over = `mean and standard deviation over ${row.seeds} seeds`;
+  const note = row.spread ? over : row.kind === 'run' ? '' : KINDS[row.kind];
   return el('span', {}, name, note ? el('span', { class: 'tag', text: note }) : null);
 }
 
 function barCell(row, metric, scale) {
   const value = row.values[metric];
-  const text = metricText(value) + (row.spread ? ` \u00b1 ${fixed(100 * row.spread[metric], 1)}` : '');
+  const spread = row.spread?.[metric];
+  const text = metricText(value) + (typeof spread === 'number' ? ` \u00b1 ${fixed(100 * spread, 1)}` : '');
   const width = value === null || value === undefined ? 0 : Math.max(0, Math.min(1, value / scale));
   const bar = el('span', { class: 'bar', 'aria-hidden': 'true' }, el('span', { style: { width: `${100 * width}%` } }));
   return el('span', { class: 'barred', title: String(value ?? '') }, el('span', { class: 'value', text }), bar);
 }
 
-/** The rows as they came, and after the last of several seeds of one label their mean. */
-function grouped(rows) {
-  const out = [];
-  rows.forEach((row, place) => {
-    out.push(row);
-    const same = rows.filter((other) => other.label === row.label && other.kind !== 'constant');
-    if (same.length > 1 && row === same.at(-1) && row.kind !== 'constant' && place === rows.indexOf(row))
-      out.push(summary(same));
-  });
-  return out;
+/** What runs that differ by their seed alone share; the label where a report does not say. */
+function groupOf(row) {
+  return row.group ?? row.label;
 }
 
-function summary(rows) {
+/** The rows as they came, and after the last of several seeds of one group their mean. */
+function grouped(rows) {
+  return rows.flatMap((row) => {
+    if (row.kind === 'constant') return [row];
+    const same = rows.filter((other) => other.kind !== 'constant' && groupOf(other) === groupOf(row));
+    const seeds = new Set(same.map((other) => other.seed));
+    return seeds.size > 1 && row === same.at(-1) ? [row, summary(same, [...seeds])] : [row];
+  });
+}
+
+/** Mean and standard deviation over seeds; runs of one seed count once, by their mean. */
+function summary(rows, seeds) {
   const values = {};
   const spread = {};
   for (const metric of Object.keys(rows[0].values)) {
-    const known = rows.map((row) => row.values[metric]).filter((value) => typeof value === 'number');
-    const mean = known.reduce((sum, value) => sum + value, 0) / known.length;
-    const square = known.reduce((sum, value) => sum + (value - mean) ** 2, 0);
-    values[metric] = known.length ? mean : null;
-    spread[metric] = known.length > 1 ? Math.sqrt(square / (known.length - 1)) : 0;
+    const known = seeds.map((seed) => mean(rows.filter((row) => row.seed === seed).map((row) => row.values[metric])));
+    values[metric] = mean(known);
+    spread[metric] = deviation(known);
   }
-  return { label: rows[0].label, kind: 'mean', seed: null, run: null, n: rows.length, values, spread };
+  return { label: rows[0].label, kind: 'mean', seed: null, run: null, seeds: seeds.length, values, spread };
+}
+
+/** The mean; null where a value is lacking. */
+function mean(values) {
+  if (!values.length || values.some((value) => typeof value !== 'number')) return null;
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The standard deviation of a sample; null where a value is lacking. */
+function deviation(values) {
+  const middle = mean(values);
+  if (middle === null) return null;
+  return Math.sqrt(values.reduce((sum, value) => sum + (value - middle) ** 2, 0) / (values.length - 1));
 }

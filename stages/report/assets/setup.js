@@ -11,7 +11,7 @@ function setupSection() {
         `Features, ${modality}`,
         el('code', { class: 'print', title: 'fingerprint', text: spec.fingerprint }),
       ),
-      tree(spec.fields),
+      tree(typeof spec.weights === 'string' ? { weights: spec.weights, ...spec.fields } : spec.fields),
     ),
   );
   return section(

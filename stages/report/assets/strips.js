@@ -48,13 +48,60 @@ function barStrip(values, title) {
   return el('span', { class: 'strip levels', style: { '--segments': values.length }, 'aria-hidden': 'true' }, ...cells);
 }
 
+/** Overlap segment by segment; where nothing is true, the bar is an outline, hatched where something was painted. */
+function maskStrip(clip, room = false) {
+  const cells = clip.iou.map((value, segment) => {
+    const known = typeof value === 'number';
+    const kind = [
+      'level',
+      known ? '' : 'unknown',
+      isEmpty(clip, segment) ? 'bare' : '',
+      painted(clip, segment) > 0 ? 'alarm' : '',
+    ];
+    const said = painted(clip, segment) > 0 ? `${share(painted(clip, segment))} painted` : 'empty';
+    const bare = room ? said : '\u2205';
+    const text = !known ? NONE : isEmpty(clip, segment) ? bare : fixed(100 * value, 0);
+    return el(
+      'span',
+      { class: kind.filter(Boolean).join(' '), title: overlap(clip, segment), style: { '--level': known ? value : 0 } },
+      el('span', { text }),
+    );
+  });
+  return el('span', { class: 'strip levels', style: { '--segments': cells.length }, 'aria-hidden': 'true' }, ...cells);
+}
+
+/** Whether the true mask of an annotated segment has nothing in it. */
+function isEmpty(clip, segment) {
+  return clip.empty?.[segment] === true;
+}
+
+/** What share of a segment was painted although nothing is true there. */
+function painted(clip, segment) {
+  return isEmpty(clip, segment) ? (clip.painted?.[segment] ?? 0) : 0;
+}
+
+/** Segments with a false alarm over more than `least` of the picture. */
+function falseAlarms(clip, least = 0) {
+  return isEvents() ? 0 : clip.iou.filter((_, segment) => painted(clip, segment) > least).length;
+}
+
+/** The overlap of a segment in words; without anything true, the official score is that of the background. */
+function overlap(clip, segment) {
+  const value = clip.iou[segment];
+  if (typeof value !== 'number') return 'not annotated';
+  if (!isEmpty(clip, segment)) return `IoU ${percent(value)}`;
+  const wrong = painted(clip, segment);
+  const said = wrong > 0 ? `false alarm, ${share(wrong)} painted` : 'nothing painted';
+  return `nothing is true here; ${said}; scored on the background, ${percent(value)}`;
+}
+
 function isEvents() {
   return DATA.run.task === 'events';
 }
 
-/** Whether something in the clip went wrong: a wrong segment, or half of the object missed. */
+/** Whether something went wrong: a wrong segment, half of the object missed, or a false alarm that can be seen. */
 function isWrong(clip) {
-  return isEvents() ? clip.score < 1 : clip.score < 0.5;
+  return isEvents() ? clip.score < 1 : clip.score < 0.5 || falseAlarms(clip, 0.01) > 0;
 }
 
 function scoreText(clip) {
@@ -63,8 +110,13 @@ function scoreText(clip) {
 
 /** The clip in words, for those who do not see the strips. */
 function describe(clip) {
-  if (!isEvents())
-    return `mean IoU over ${plural(clip.iou.filter((value) => value !== null).length, 'annotated frame')}`;
+  if (!isEvents()) {
+    const frames = plural(clip.iou.filter((value) => value !== null).length, 'annotated frame');
+    const bare = clip.iou.filter((_, segment) => isEmpty(clip, segment)).length;
+    const alarms = falseAlarms(clip);
+    const more = [bare ? `${count(bare)} with nothing true` : '', alarms ? plural(alarms, 'false alarm') : ''];
+    return [`mean IoU over ${frames}`, ...more.filter(Boolean)].join(', ');
+  }
   const right = clip.truth.filter((id, place) => id === clip.predicted[place]).length;
   return `${right} of ${plural(clip.segments, 'segment')} right`;
 }
@@ -72,11 +124,9 @@ function describe(clip) {
 /** A segment in words. */
 function describeSegment(clip, segment) {
   const name = `segment ${segment + 1}`;
-  if (!isEvents()) {
-    const value = clip.iou[segment];
-    return `${name}: ${value === null || value === undefined ? 'not annotated' : `IoU ${percent(value)}`}`;
-  }
+  if (!isEvents()) return `${name}: ${overlap(clip, segment)}`;
   const sure = clip.certainty?.[segment];
   const tail = typeof sure === 'number' ? `, ${percent(sure, 0)} certain` : '';
-  return `${name}: truth ${className(clip.truth[segment])}, predicted ${className(clip.predicted[segment])}${tail}`;
+  const [truth, predicted] = [clip.truth, clip.predicted].map((ids) => isolated(className(ids[segment])));
+  return `${name}: truth ${truth}, predicted ${predicted}${tail}`;
 }

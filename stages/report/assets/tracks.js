@@ -23,7 +23,7 @@ function makeTracks(clip, stage, detail, length, seek, toggle) {
           ['Predicted', classStrip(clip.predicted, clip.truth, true)],
           clip.certainty ? ['Certainty', barStrip(clip.certainty, 'certainty')] : null,
         ]
-      : [['IoU', barStrip(clip.iou, 'IoU')]]),
+      : [['IoU', maskStrip(clip, true)]]),
     ['Seconds', axis(clip.segments)],
   ].filter(Boolean);
   const node = el(
@@ -82,4 +82,32 @@ function axis(segments) {
     { class: 'strip axis', style: { '--segments': segments }, 'aria-hidden': 'true' },
     ...marks.map(cell),
   );
+}
+
+/** What an annotation holds, in a word. */
+function truthOf(clip, segment) {
+  if (typeof clip.iou[segment] !== 'number') return NONE;
+  return isEmpty(clip, segment) ? 'nothing' : 'object';
+}
+
+/** Every segment in words and numbers. */
+function segmentTable(clip) {
+  const second = DATA.segment_seconds;
+  const start = (t) => `${significant(t * second, 4)} s`;
+  const list = Array.from({ length: clip.segments }, (_, t) => t);
+  const rows = isEvents()
+    ? list.map((t) => [
+        String(t + 1),
+        start(t),
+        named(className(clip.truth[t]), { class: 'class-name' }),
+        named(className(clip.predicted[t]), { class: 'class-name' }),
+        clip.truth[t] === clip.predicted[t] ? 'right' : 'wrong',
+        percent(clip.certainty?.[t]),
+      ])
+    : list.map((t) => [String(t + 1), start(t), percent(clip.iou[t]), truthOf(clip, t), percent(clip.painted?.[t])]);
+  const head = isEvents()
+    ? ['Segment', 'From', 'Truth', 'Predicted', 'Verdict', 'Certainty']
+    : ['Segment', 'From', 'IoU', 'Truth', 'Painted'];
+  const label = 'Every segment, in numbers';
+  return el('details', {}, el('summary', { text: label }), scroller(label, table(head, rows, { class: 'numbers' })));
 }
