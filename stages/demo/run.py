@@ -50,7 +50,7 @@ CASES = (
 )
 """Every claim beside its controls: no distiller, and one modality alone."""
 SETTINGS = ("epochs=20",)
-"""Of every run: fewer epochs than usual, so that the demo takes minutes; the controls' validation is flat before."""
+"""Of every run: fewer epochs than usual, so that the demo takes minutes."""
 REPORTED = (CASES[0], CASES[4])
 """Runs of which a report is made, each with the others on its dataset beside it."""
 
@@ -128,7 +128,7 @@ def extract_demo(name: str, root: Path, cache: Path, weights: str | None = None,
 
 
 def _train_all(out: Path, settings: Sequence[str]) -> list[dict[str, Any]]:
-    """Trains and scores every case, as many at a time as there are cores: small models gain little from threads."""
+    """Trains and scores every case, as many at a time as there are cores, one thread each."""
     last_first = sorted(CASES, key=lambda case: case.dataset, reverse=True)  # masks take longest
     with (
         progress.task("train and score", len(CASES), "runs") as bar,
