@@ -15,7 +15,7 @@ from avpipe.pipeline.cache.documents import read_sealed
 from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
 from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
 from avpipe.pipeline.cache.recordcheck import misplaced
-from avpipe.pipeline.cache.records import CommittedClip, Quarantined, Record
+from avpipe.pipeline.cache.records import CommittedClip, CommittedFile, Quarantined, Record
 from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
@@ -97,7 +97,26 @@ class Ledger:
 
     def unit_arrays(self, unit: int) -> set[str]:
         """Arrays that have a shard file in a unit."""
-        return {f.array for record in self.records.get(unit, ()) for f in record.files}
+        return set(self.files(unit))
+
+    def current(self, unit: int, array: str) -> CommittedFile:
+        """The shard file of an array in a unit: the last that was committed, as a repair takes an earlier one's place.
+
+        Raises:
+            KeyError: the unit has no such shard.
+        """
+        return self.files(unit)[array]
+
+    def files(self, unit: int) -> dict[str, CommittedFile]:
+        """The shard files of a unit by array, without those that a repair has replaced."""
+        return {file.array: file for record in self.records.get(unit, ()) for file in record.files}
+
+    def clips_in(self, unit: int, array: str) -> tuple[CommittedClip, ...]:
+        """Clips that have rows in a shard, by the record that committed it first; superseded ones too."""
+        for record in self.records.get(unit, ()):
+            if any(file.array == array for file in record.files):
+                return record.clips
+        return ()
 
     def living(self, unit: int) -> Iterator[tuple[CommittedClip, Record]]:
         """Committed clips of a unit, once per record, without those that a later unit supersedes."""
@@ -208,7 +227,7 @@ class Ledger:
             return
         self.records.setdefault(unit, []).append(record)
         held, names = self.held.setdefault(unit, {}), frozenset(f.array for f in record.files)
-        for clip in record.clips:
+        for clip in record.clips if not record.repairs else ():  # a repair restores what was held already
             held[clip.id] = held[clip.id] | names if clip.id in held else names
             self.home[clip.id] = max(unit, self.home.get(clip.id, unit))
             self._remember(clip.id, record, None)
@@ -230,6 +249,8 @@ class Ledger:
                 return missing, f"{missing} is missing or damaged, yet {path} commits rows of {file.array}"
         if fault := misplaced(record, self.arrays, self.unit_arrays(unit)):
             return path, f"{path} is no record that a writer makes: {fault}"
+        if record.repairs and not {clip.id for clip in record.clips} <= self.held.get(unit, {}).keys():
+            return path, f"{path} repairs clips that its unit does not hold"
         if self._plan_damaged:
             return None
         if unit not in self.planned:

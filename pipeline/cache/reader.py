@@ -199,8 +199,8 @@ class Cache:
 
     def _owned(self, array: str, unit: int) -> np.ndarray:
         owned = np.zeros(self.unit_rows, dtype=bool)
-        for clip, record in self._ledger.living(unit):
-            if any(file.array == array for file in record.files):
+        for clip in self._ledger.clips_in(unit, array):
+            if self._ledger.home[clip.id] == unit:
                 first = clip.start - unit * self.unit_rows
                 owned[first : first + clip.segments] = True
         return owned
@@ -213,7 +213,7 @@ class Cache:
             raise self._damaged(array, unit, str(error), self._layout.root / file.path, None) from error
 
     def _file(self, array: str, unit: int) -> CommittedFile:
-        return next(f for record in self._ledger.records[unit] for f in record.files if f.array == array)
+        return self._ledger.current(unit, array)
 
     def _damaged(self, array: ArraySpec, unit: int, what: str, path: Path, row: int | None) -> CorruptionFound:
         clip = self._clip_at(unit, unit * self.unit_rows + row) if row is not None else None

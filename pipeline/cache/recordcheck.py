@@ -23,7 +23,7 @@ def misplaced(record: Record, arrays: Mapping[str, ArraySpec], taken: Collection
     """
     if not _is_plain(record.writer):
         return f"its writer {record.writer!r} is no plain name"
-    seen = set(taken)
+    seen = set() if record.repairs else set(taken)
     for file in record.files:
         final = arrays[file.array].shard_key(record.unit)
         if file.path != final:
@@ -31,6 +31,8 @@ def misplaced(record: Record, arrays: Mapping[str, ArraySpec], taken: Collection
         folder, _, name = file.temporary.partition("/")
         if folder != record.writer or not _is_plain(name) or name == LOCK_NAME:
             return f"its temporary {file.temporary!r} is no file of its writer {record.writer!r}"
+        if record.repairs and file.array not in taken:
+            return f"it repairs {file.array}, which nobody has committed"
         if file.array in seen:
             return f"it commits {file.array} again"
         seen.add(file.array)

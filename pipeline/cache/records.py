@@ -129,6 +129,8 @@ class Record:
         clips: clips that are complete in all arrays of the record.
         quarantined: clips that were rejected.
         files: one shard file per array; empty where every clip was rejected.
+        repairs: the files take the place of earlier ones of the same arrays; the clips are those whose rows were made
+            again, with the difference that this made to their `content`.
     """
 
     unit: int
@@ -140,6 +142,7 @@ class Record:
     clips: tuple[CommittedClip, ...]
     quarantined: tuple[Quarantined, ...]
     files: tuple[CommittedFile, ...]
+    repairs: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Members of the record's document. Provenance is written once per distinct value."""
@@ -179,6 +182,7 @@ class Record:
             "quarantined": quarantined,
             "files": [f.as_json() for f in self.files],
             "provenance": table.entries,
+            **({"repairs": True} if self.repairs else {}),
         }
 
     @classmethod
@@ -195,6 +199,7 @@ class Record:
             clips=tuple(_clip(c, known) for c in content["clips"]),
             quarantined=tuple(_quarantined(q, known, content["unit"]) for q in content["quarantined"]),
             files=tuple(_file(f) for f in content["files"]),
+            repairs=bool(content.get("repairs", False)),
         )
 
 

@@ -117,8 +117,10 @@ def _publish_committed(ledger: Ledger, folder: Path) -> None:
     except FileNotFoundError:
         return
     if present:
-        records = (record for unit in ledger.records.values() for record in unit if record.writer == folder.name)
-        publish_files(ledger.layout, [file for record in records for file in record.files if file.temporary in present])
+        units = {r.unit for records in ledger.records.values() for r in records if r.writer == folder.name}
+        # Only what is current: a file that a repair has replaced must never come back over the sound one.
+        current = (file for unit in units for file in ledger.files(unit).values())
+        publish_files(ledger.layout, [file for file in current if file.temporary in present])
 
 
 def _delete(folder: Path) -> None:

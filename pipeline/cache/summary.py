@@ -24,8 +24,8 @@ def summarize(path: Path, ledger: Ledger, content_hash: str) -> dict[str, Any]:
     """
     sizes: Counter[str] = Counter()
     shards: Counter[str] = Counter()
-    for record in _records(ledger):
-        for file in record.files:
+    for unit in ledger.records:
+        for file in ledger.files(unit).values():
             sizes[file.array] += file.bytes
             shards[file.array] += 1
     rows = ledger.units * ledger.unit_rows

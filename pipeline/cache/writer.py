@@ -160,7 +160,7 @@ class CacheWriter:
     def is_done(self, work: UnitWork) -> bool:
         """Whether others have committed all of a unit's work since it was planned."""
         records = self._ledger.refresh_unit(work.unit)
-        taken = {file.array for record in records for file in record.files}
+        taken = self._ledger.unit_arrays(work.unit)
         all_rejected = bool(records) and not records[0].clips
         return all_rejected or taken >= {array.name for array in work.arrays}
 
