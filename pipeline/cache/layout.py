@@ -126,9 +126,19 @@ class Layout:
         return self.ledger / "records"
 
     @property
+    def twins(self) -> Path:
+        """Folder of the second copies of the ledger's documents."""
+        return self.ledger / "twins"
+
+    @property
     def temporaries(self) -> Path:
         """Folder of the writers' temporaries."""
         return self.ledger / "tmp"
+
+    @property
+    def leases(self) -> Path:
+        """Folder of the leases."""
+        return self.ledger / "leases"
 
     @property
     def planner_lock(self) -> Path:
@@ -150,6 +160,14 @@ class Layout:
     def record(self, unit: int, sequence: int) -> Path:
         """Commit record number `sequence` of a unit."""
         return self.records / f"{unit:08d}.{sequence:04d}.json"
+
+    def lease(self, unit: int) -> Path:
+        """Lease of a unit."""
+        return self.leases / f"{unit:08d}"
+
+    def twin(self, document: Path) -> Path:
+        """The second copy of a ledger document."""
+        return self.twins / document.relative_to(self.ledger)
 
     def zarr_document(self, node: str) -> Path:
         """`zarr.json` of a group or array; "" is the root."""

@@ -7,7 +7,7 @@ other writers is cheap. What no record names does not exist, whatever files ther
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
 from avpipe.pipeline.cache.recordcheck import misplaced
 from avpipe.pipeline.cache.records import CommittedClip, CommittedFile, Quarantined, Record
 from avpipe.pipeline.cache.spec import Spec
+from avpipe.pipeline.cache.twins import documents_with_twins
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
 _RECORD_NAME = re.compile(r"(\d{8,})\.(\d{4,})\.json")
@@ -63,7 +64,9 @@ class Ledger:
         self.home: dict[str, int] = {}
         self._last_word: dict[str, tuple[tuple[int, int], Quarantined | None]] = {}
         self._plan_damaged = False
+        twins = documents_with_twins(layout)  # listed first: a twin is written after its document
         self.refresh()
+        self._require_documents(twins)
 
     def refresh(self) -> None:
         """Reads what has been added since the last time."""
@@ -139,6 +142,12 @@ class Ledger:
         """Clips whose last word is a rejection, by unit."""
         words = [word for _, word in self._last_word.values() if word]
         return tuple(sorted(words, key=lambda q: (q.unit, q.clip)))
+
+    def _require_documents(self, known: Iterable[Path]) -> None:
+        """A record that is lost would look like one that never was, if its twin did not remember it."""
+        for path in known:
+            if not self._files.has_read(path) and not path.exists():
+                self._on_fault(path, f"{path} is missing, though its twin is there; `avpipe cache repair` puts it back")
 
     def _read_info(self) -> dict[str, Any]:
         path = self.layout.cache_document

@@ -72,6 +72,21 @@ def try_lock_of_another(path: Path) -> int | None:
         return None
 
 
+def is_alive(layout: Layout, writer: str) -> bool:
+    """Whether somebody holds the lock of a writer's folder."""
+    try:
+        descriptor = os.open(layout.temporary(writer) / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def _take(path: Path) -> int | None:
     try:
         descriptor = os.open(path, _TAKING, 0o666)

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from avpipe.pipeline.cache import durable
+from avpipe.pipeline.cache import durable, twins
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.cache.lock import LOCK_NAME, try_lock_of_another
+from avpipe.pipeline.cache.lock import LOCK_NAME, WriterFolder, try_lock_of_another
 from avpipe.pipeline.cache.records import CommittedFile
 from avpipe.pipeline.errors import EnvironmentLacking
 
@@ -63,7 +63,7 @@ def require_temporaries(sizes: Mapping[Path, int]) -> None:
 
 
 def recover(ledger: Ledger) -> None:
-    """Publishes the temporaries that records name and deletes the others of dead writers.
+    """Publishes the temporaries that records name, deletes the others of dead writers, and writes missing twins.
 
     Args:
         ledger: the ledger, read before; it is refreshed for every dead writer.
@@ -71,6 +71,8 @@ def recover(ledger: Ledger) -> None:
     for folder in _writer_folders(ledger.layout):
         with _leaving_what_is_not_ours():
             _recover_writer(ledger, folder)
+    with _leaving_what_is_not_ours():
+        _complete_twins(ledger.layout)
 
 
 def _recover_writer(ledger: Ledger, folder: Path) -> None:
@@ -85,6 +87,15 @@ def _recover_writer(ledger: Ledger, folder: Path) -> None:
         _delete(folder)
     finally:
         os.close(descriptor)
+
+
+def _complete_twins(layout: Layout) -> None:
+    if twins.missing(layout):
+        folder = WriterFolder(layout)
+        try:
+            twins.complete(layout, folder)
+        finally:
+            folder.close()
 
 
 @contextmanager

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avpipe.pipeline.cache import content, durable
+from avpipe.pipeline.cache import content, durable, twins
 from avpipe.pipeline.cache.documents import seal
 from avpipe.pipeline.cache.joining import may_join
 from avpipe.pipeline.cache.layout import Layout
@@ -54,6 +55,7 @@ class UnitWriter:
         self._rejected: dict[str, Quarantined] = {}
         self._shards: dict[str, ShardWriter] = {}
         self._files: list[CommittedFile] = []
+        self._put: tuple[Path, bytes]
         self._mine_to_delete = True
         try:
             for array in work.arrays:
@@ -206,14 +208,20 @@ class UnitWriter:
                 raise
             # An error while linking leaves it open whether the record exists: then recovery decides.
             self._mine_to_delete = False
-            if durable.link_and_remove(temporary, self._layout.record(record.unit, record.sequence)):
+            path = self._layout.record(record.unit, record.sequence)
+            if durable.link_and_remove(temporary, path):
+                self._put = path, sealed
                 self._drop_files(taken)
                 return True
             self._mine_to_delete = True
 
     def publish(self) -> None:
-        """Third step: moves the temporaries to their places. Whoever opens the cache next would do it as well."""
+        """Third step: moves the temporaries to their places and keeps a twin of the record.
+
+        Whoever opens the cache next would do both as well.
+        """
         publish_files(self._layout, self._files)
+        twins.write(self._layout, *self._put, self._folder)
 
     def discard(self) -> None:
         """Deletes this unit's temporaries, unless a record may name them."""

@@ -9,12 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from avpipe.pipeline.cache import documents, durable
+from avpipe.pipeline.cache import documents, durable, twins
 from avpipe.pipeline.cache.documents import seal
 from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
+from avpipe.pipeline.cache.lease import Leases
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.lock import WriterFolder, exclusive
-from avpipe.pipeline.cache.planner import ClipRequest, Plan, Sorting, check_request, pack
+from avpipe.pipeline.cache.planner import ClipRequest, Plan, Sorting, check_request, further_work, pack
 from avpipe.pipeline.cache.records import UnitWork
 from avpipe.pipeline.cache.recover import recover
 from avpipe.pipeline.cache.spec import Spec, refuse_difference
@@ -33,6 +34,7 @@ class CacheWriter:
 
     def __init__(self, layout: Layout, ledger: Ledger, folder: WriterFolder) -> None:
         self._layout, self._ledger, self._folder = layout, ledger, folder
+        self._leases = Leases(layout, folder.name)
 
     @property
     def path(self) -> Path:
@@ -68,7 +70,8 @@ class CacheWriter:
             if unit_rows < 1:
                 raise UsageError(f"a unit of {unit_rows} rows holds nothing")
             _refuse_foreign(layout)
-            for folder in (layout.arrays, layout.plan, layout.records, layout.temporaries):
+            kept = (layout.arrays, layout.plan, layout.records)
+            for folder in (*kept, *map(layout.twin, kept), layout.temporaries):
                 durable.make_folder(folder)
             temporaries = WriterFolder(layout)
             content = {"format": FORMAT, "unit_rows": unit_rows, "created": time.time(), "dataset": dict(dataset)}
@@ -109,6 +112,7 @@ class CacheWriter:
         self._ledger.refresh()
         if modality not in self._ledger.specs:
             durable.put_if_absent(self._layout.spec(modality), seal(wanted.as_json()), self._folder.fresh("spec.json"))
+            twins.complete(self._layout, self._folder)
             self._ledger.refresh()
         refuse_difference(self._ledger.specs[modality], wanted, self.path)
 
@@ -148,6 +152,7 @@ class CacheWriter:
                         f"{path} appeared while its lock was held: file locks do not work on this disk"
                     )
                 self._ledger.refresh()
+            twins.complete(self._layout, self._folder)
             self._grow()
         new = tuple(UnitWork(first + i, tuple(unit), tuple(arrays)) for i, unit in enumerate(units))
         return Plan(
@@ -157,12 +162,35 @@ class CacheWriter:
             changed=tuple(sorting.changed),
         )
 
-    def is_done(self, work: UnitWork) -> bool:
-        """Whether others have committed all of a unit's work since it was planned."""
-        records = self._ledger.refresh_unit(work.unit)
-        taken = self._ledger.unit_arrays(work.unit)
-        all_rejected = bool(records) and not records[0].clips
-        return all_rejected or taken >= {array.name for array in work.arrays}
+    def left(self, work: UnitWork) -> UnitWork | None:
+        """What others have not committed of a unit's work since it was planned, None where nothing is left."""
+        if not self._ledger.refresh_unit(work.unit):
+            return work
+        left = further_work(self._ledger, work.unit, work.arrays)
+        return left if left.clips and left.arrays else None
+
+    def claim(self, unit: int) -> bool:
+        """Takes the lease of a unit: whoever holds it does the work, so that others can do something else.
+
+        A lease is advice, not a lock: what is committed is decided by the records alone. It is renewed until `release`
+        or `close`, and free for others when this process dies or hangs. Look at `left` after taking it: its last holder
+        may just have committed the unit.
+
+        Returns:
+            False where another living writer holds it.
+
+        Raises:
+            EnvironmentLacking: the leases cannot be written.
+        """
+        return self._leases.claim(unit)
+
+    def release(self, unit: int) -> None:
+        """Lets go of a unit's lease."""
+        self._leases.release(unit)
+
+    def holder(self, unit: int) -> str:
+        """Name of the writer that a unit's lease names, "" for none."""
+        return self._leases.holder(unit)
 
     def unit(self, work: UnitWork) -> UnitWriter:
         """A writer of one unit, to be used as a context manager.
@@ -173,7 +201,8 @@ class CacheWriter:
         return UnitWriter(self._layout, self._ledger, self._folder, work)
 
     def close(self) -> None:
-        """Lets go of the folder of temporaries."""
+        """Lets go of all leases and of the folder of temporaries."""
+        self._leases.close()
         self._folder.close()
 
     def __enter__(self) -> Self:

@@ -21,7 +21,7 @@ from avpipe.pipeline.errors import EnvironmentLacking
 CLIPS = [toy.clips(4)[i] for i in (0, 1, 3)]  # 6 rows: one unit
 STEPS = ("make_folder", "sync_folder", "sync_file", "write_file", "rename", "link", "remove")
 ARRAYS = (toy.FRAMES, toy.BLOCK, toy.SAMPLES)
-COMMIT_STEPS = 15
+COMMIT_STEPS = 19
 
 
 class Stop(BaseException):
@@ -96,7 +96,8 @@ def test_the_number_of_steps_is_known(tmp_path, at_step):
     files = len(ARRAYS)
     seal, record = ["sync_file"] * files + ["sync_folder"], ["write_file", "link", "remove", "sync_folder"]
     publish = ["sync_folder", *["rename"] * files, *["sync_folder"] * files]
-    assert log == seal + record + publish
+    twin = ["make_folder", "write_file", "rename", "sync_folder"]
+    assert log == seal + record + publish + twin
     assert len(log) == COMMIT_STEPS
 
 

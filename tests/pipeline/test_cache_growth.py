@@ -201,7 +201,9 @@ def test_two_thousand_units_open_and_plan_in_a_moment(tmp_path):
         entry = CommittedClip(clip.id, clip.start, 1, "", {"audio": "1"}, {"decoder": "toy 1"}, 1)
         file = CommittedFile(tiny[0].name, "w/x", tiny[0].shard_key(work.unit), 28, "0" * 32, "0" * 32)
         record = Record(work.unit, 0, "w", 0.0, 1.0, {}, (entry,), (), (file,))
-        Layout(path).record(work.unit, 0).write_bytes(seal(record.as_json()))
+        document = Layout(path).record(work.unit, 0)
+        for place in (document, Layout(path).twin(document)):
+            place.write_bytes(seal(record.as_json()))
     begin = time.perf_counter()
     assert len(open_cache(path).clips()) == count
     opened = time.perf_counter()
