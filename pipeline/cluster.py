@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from itertools import islice
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking
 
+POLL_SECONDS = 1.0
+"""How often an idle worker looks for a task that could not be handed out before."""
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -25,31 +26,43 @@ class DaskExecutor:
         return self._client.submit(function, *args, pure=False).result()
 
     def each(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
-    ) -> Iterator[Any]:
-        """Results of `function(*task)` for every task, as they come; hands out nothing new once `stop()` is true.
+        self, function: Callable[..., Any], take: Callable[[], tuple[Any, ...] | None], stop: Callable[[], bool]
+    ) -> Iterator[tuple[Any, Any]]:
+        """Tasks and the results of `function(*task)`, as they come; hands out nothing new once `stop()` is true.
 
-        Each worker has one task at a time, so that after a `stop` only the open ones are waited for.
+        Each worker has one task at a time, so that after a `stop` only the open ones are waited for. Ends when nothing
+        runs and `take` has nothing.
+
+        Args:
+            function: what the workers run.
+            take: the next task, None where there is none just now.
+            stop: whether to hand out nothing more.
         """
-        from distributed import KilledWorker, as_completed
+        from distributed import wait
 
-        waiting, running = iter(tasks), 0
-        futures = as_completed(raise_errors=False)
+        running: dict[Any, tuple[Any, ...]] = {}
         while True:
-            for task in islice(waiting, 0 if stop() else max(1, len(self._client.nthreads())) - running):
-                futures.add(self._client.submit(function, *task, pure=False))
-                running += 1
+            slots = max(1, len(self._client.nthreads()))
+            while len(running) < slots and not stop() and (task := take()) is not None:
+                running[self._client.submit(function, *task, pure=False)] = task
             if not running:
                 return
-            try:
-                result = next(futures).result()
-            except KilledWorker as error:
-                raise AvpipeError(
-                    f"workers died again and again on one task: {error}; what was committed is kept, "
-                    "run the same command again, with fewer workers if memory ran out"
-                ) from error
-            running -= 1
-            yield result
+            with suppress(TimeoutError):
+                wait(list(running), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+            for future in [future for future in running if future.done()]:
+                yield running.pop(future), _result(future)
+
+
+def _result(future: Any) -> Any:
+    from distributed import KilledWorker
+
+    try:
+        return future.result()
+    except KilledWorker as error:
+        raise AvpipeError(
+            f"workers died again and again on one task: {error}; what was committed is kept, "
+            "run the same command again, with fewer workers if memory ran out"
+        ) from error
 
 
 def dask_setup(worker: Any) -> None:

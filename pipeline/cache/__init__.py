@@ -7,12 +7,14 @@ is committed when a sealed record names its files and their hashes; what no reco
 |---|---|
 | `layout` | paths, array specs |
 | `documents` | sealed JSON documents, `zarr.json` |
-| `durable`, `lock` | file operations that last, and locks |
+| `durable`, `lock`, `lease` | file operations that last; locks; which writer works on which unit |
 | `records`, `ledger`, `ledger_files`, `spec` | what the ledger says |
+| `compact`, `generations`, `compact_encode`, `_decode`, `_check`, `_spare` | the ledger as Parquet |
 | `planner` | which clips go to which unit |
-| `writer`, `unit`, `joining`, `shard`, `values`, `content` | writing |
+| `writer`, `unit`, `joining`, `shard`, `stream`, `values`, `content` | writing |
 | `recover` | finishing what dead writers left |
-| `reader`, `files`, `clips` | reading |
+| `reader`, `clips` | what readers see |
+| `reading`, `pieces`, `crew`, `sources`, `files`, `copying`, `zarr_path`, `filesystem` | how rows are read |
 | `verify`, `shardcheck`, `summary`, `locate` | looking after it |
 """
 

@@ -53,7 +53,7 @@ def wrong_zarr_documents(layout: Layout, links: frozenset[Path]) -> list[Path]:
 
 
 def _wrong_zarr_documents(layout: Layout, links: frozenset[Path]) -> list[Path]:
-    ledger = Ledger(layout, on_fault=lambda path, message: None)
+    ledger = Ledger(layout, on_fault=lambda path, message: None, compacted=False)
     rows = ledger.units * ledger.unit_rows
     expected = documents.expected(ledger.arrays.values(), rows=rows, unit_rows=ledger.unit_rows)
     paths = {layout.zarr_document(node): document for node, document in expected.items()}
@@ -66,7 +66,7 @@ def strays(layout: Layout, links: frozenset[Path]) -> list[Path]:
     """Files in the arrays' folders that belong to nothing in the ledger."""
     found = set(_array_files(layout, links))
     # Read after listing, so that it knows whatever was there by then.
-    ledger = Ledger(layout, on_fault=lambda path, message: None)
+    ledger = Ledger(layout, on_fault=lambda path, message: None, compacted=False)
     known = {file.path for unit in ledger.records for file in ledger.files(unit).values()}
     known |= {f"{name}/zarr.json" for name in ledger.arrays}
     return [layout.root / name for name in sorted(found - known)]

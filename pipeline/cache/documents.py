@@ -45,7 +45,7 @@ def unseal(data: bytes, path: Path) -> dict[str, Any]:
     if not body or tail != expected:
         raise CorruptionFound(
             f"{path}: its checksum does not match its {len(data)} bytes; "
-            "run `avpipe cache verify` to see all that is damaged"
+            "`avpipe cache verify` shows all that is damaged, `avpipe cache repair` mends it"
         )
     content: dict[str, Any] = json.loads(data)
     del content["xxh3_128"]

@@ -131,6 +131,11 @@ class Layout:
         return self.ledger / "twins"
 
     @property
+    def compact(self) -> Path:
+        """Folder of the compacted ledger."""
+        return self.ledger / "compact"
+
+    @property
     def temporaries(self) -> Path:
         """Folder of the writers' temporaries."""
         return self.ledger / "tmp"
@@ -144,6 +149,15 @@ class Layout:
     def planner_lock(self) -> Path:
         """File that a planner locks."""
         return self.ledger / "planner.lock"
+
+    @property
+    def compact_lock(self) -> Path:
+        """File that whoever compacts the ledger locks."""
+        return self.ledger / "compact.lock"
+
+    def has_documents(self) -> bool:
+        """Whether anything was planned or committed here. Folders alone are those of a cache that is being made."""
+        return any(any(folder.glob("*.json")) for folder in (self.plan, self.records))
 
     def spec(self, modality: str) -> Path:
         """Spec document of a modality."""

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from avpipe.pipeline import progress
+from avpipe.pipeline.cache.compact_decode import without_collector
 from avpipe.pipeline.cache.documents import read_sealed
+from avpipe.pipeline.cache.generations import Compaction, load
 from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
 from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
 from avpipe.pipeline.cache.recordcheck import misplaced
@@ -43,13 +46,14 @@ class Ledger:
     Args:
         layout: paths of the cache.
         on_fault: takes each damaged document and goes on without it; by default the first one raises `CorruptionFound`.
+        compacted: read the newest compaction in place of the documents that it covers.
 
     Raises:
         UsageError: there is no cache here, or one of a later format.
         CorruptionFound: a document is damaged, or one that others refer to is missing.
     """
 
-    def __init__(self, layout: Layout, on_fault: OnFault | None = None) -> None:
+    def __init__(self, layout: Layout, on_fault: OnFault | None = None, *, compacted: bool = True) -> None:
         self.layout = layout
         self._on_fault = on_fault or refuse
         self._files = LedgerFiles(self._on_fault)
@@ -65,8 +69,15 @@ class Ledger:
         self._last_word: dict[str, tuple[tuple[int, int], Quarantined | None]] = {}
         self._plan_damaged = False
         twins = documents_with_twins(layout)  # listed first: a twin is written after its document
+        self.compaction = load(layout, _say_damaged) if compacted else None
+        if self.compaction is not None:
+            with without_collector():
+                self._take_compaction(self.compaction)
         self.refresh()
-        self._require_documents(twins)
+        self._require_documents(twins, "its twin is there")
+        if self.compaction is not None:
+            covered = (layout.records / name for name in self.compaction.names)
+            self._require_documents(covered, "the compacted ledger has its content")
 
     def refresh(self) -> None:
         """Reads what has been added since the last time."""
@@ -143,19 +154,33 @@ class Ledger:
         words = [word for _, word in self._last_word.values() if word]
         return tuple(sorted(words, key=lambda q: (q.unit, q.clip)))
 
-    def _require_documents(self, known: Iterable[Path]) -> None:
-        """A record that is lost would look like one that never was, if its twin did not remember it."""
+    def _take_compaction(self, compaction: Compaction) -> None:
+        """Takes over what a compaction says; the documents that it covers must be there, but are not read."""
+        self._read_specs()
+        self._read_arrays()
+        for unit, clips in enumerate(compaction.plan):
+            self._plan_unit(unit, clips)
+        self._files.skip(self.layout.plan_document(first) for first in range(len(compaction.plan)))
+        for record in compaction.records:
+            path = self.layout.record(record.unit, record.sequence)
+            self._files.skip([path])
+            self._take_record(record, record.unit, record.sequence, path)
+
+    def _require_documents(self, known: Iterable[Path], witness: str) -> None:
+        """A record that is lost would look like one that never was, if nothing else remembered it."""
         for path in known:
-            if not self._files.has_read(path) and not path.exists():
-                self._on_fault(path, f"{path} is missing, though its twin is there; `avpipe cache repair` puts it back")
+            if path not in self._files.listed and not path.exists():
+                self._on_fault(path, f"{path} is missing, though {witness}; `avpipe cache repair` puts it back")
 
     def _read_info(self) -> dict[str, Any]:
         path = self.layout.cache_document
         try:
             info = read_sealed(path)
         except (FileNotFoundError, NotADirectoryError):
-            if not any(p.is_dir() for p in (self.layout.records, self.layout.plan)):
+            if not self.layout.has_documents():
                 raise UsageError(f"{self.layout.root} is no cache: {path} is missing") from None
+            if path.exists():  # it was just made
+                return self._read_info()
             self._on_fault(path, f"{path} is missing, yet the ledger has records: this cache is damaged")
             return {}
         except CorruptionFound as error:
@@ -202,9 +227,12 @@ class Ledger:
         if content is None:
             self._plan_damaged = True
             return
-        for number, clips in enumerate(content["units"], start=content["first_unit"]):
-            self.planned[number] = {clip: (start, segments) for clip, start, segments in clips}
-            self.placement.update(dict.fromkeys(self.planned[number], number))
+        for unit, clips in enumerate(content["units"], start=content["first_unit"]):
+            self._plan_unit(unit, clips)
+
+    def _plan_unit(self, unit: int, clips: Iterable[tuple[str, int, int]]) -> None:
+        self.planned[unit] = {clip: (start, segments) for clip, start, segments in clips}
+        self.placement.update(dict.fromkeys(self.planned[unit], unit))
 
     def _new_records(self) -> list[tuple[tuple[int, int], Path]]:
         found = [((int(u), int(s)), p) for (u, s), p in self._files.unread(self.layout.records, _RECORD_NAME)]
@@ -231,6 +259,9 @@ class Ledger:
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             self._on_fault(path, f"{path} is no commit record of format {FORMAT}: {error!r}")
             return
+        self._take_record(record, unit, sequence, path)
+
+    def _take_record(self, record: Record, unit: int, sequence: int, path: Path) -> None:
         if problem := self._contradiction(record, unit, sequence, path):
             self._on_fault(*problem)
             return
@@ -269,3 +300,8 @@ class Ledger:
             if self.planned[unit].get(clip.id) != (clip.start, clip.segments):
                 return path, f"{path} holds clip {clip.id!r} in rows that the plan of its unit does not give it"
         return None
+
+
+def _say_damaged(path: Path, message: str) -> None:
+    """A damaged index is no reason not to open a cache: the documents that it covers are read in its place."""
+    progress.say(message)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ def refuse(path: Path, message: str) -> None:
 class LedgerFiles:
     """Reads sealed documents, each once.
 
+    Attributes:
+        listed: every document that was found in its folder.
+
     Args:
         on_fault: called for each damaged or missing file.
     """
@@ -29,10 +32,15 @@ class LedgerFiles:
     def __init__(self, on_fault: OnFault) -> None:
         self._on_fault = on_fault
         self._read: set[Path] = set()
+        self.listed: set[Path] = set()
 
     def has_read(self, path: Path) -> bool:
         """Whether a document has been read, sound or not."""
         return path in self._read
+
+    def skip(self, paths: Iterable[Path]) -> None:
+        """Counts documents as read: what they say is known."""
+        self._read.update(paths)
 
     def sealed(self, path: Path) -> dict[str, Any] | None:
         """The content of a document, None where it is damaged."""
@@ -59,4 +67,5 @@ class LedgerFiles:
             self._on_fault(folder, f"{folder} is missing")
             return []
         matches = [(pattern.fullmatch(name), folder / name) for name in names]
+        self.listed.update(path for match, path in matches if match)
         return [(match.groups(), path) for match, path in matches if match and path not in self._read]

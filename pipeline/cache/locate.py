@@ -52,7 +52,7 @@ def resolve_cache(option: Path | None) -> Path:
 
 def is_cache(path: Path) -> bool:
     """Whether a folder is a cache, sound or damaged."""
-    return Layout(path).ledger.is_dir() and (Layout(path).cache_document.exists() or Layout(path).records.is_dir())
+    return Layout(path).cache_document.exists() or Layout(path).has_documents()
 
 
 def _last_written(path: Path) -> float:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from avpipe.pipeline.cache.layout import ArraySpec
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.records import PlannedClip, Quarantined, UnitWork
+from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.errors import CacheMismatch, UsageError
 
 ClipRequest = tuple[str, int, str]
@@ -65,7 +67,7 @@ class Sorting:
     def pending(self) -> tuple[UnitWork, ...]:
         """Work in units that are planned already."""
         works = [self._first_work(unit, clips) for unit, clips in self._planned.items()]
-        works += [self._further_work(unit) for unit in self._extended]
+        works += [further_work(self._ledger, unit, self._arrays) for unit in self._extended]
         return tuple(sorted((w for w in works if w.clips and w.arrays), key=lambda w: w.unit))
 
     def _sort(self, clip: str, segments: int, signature: str) -> None:
@@ -108,17 +110,51 @@ class Sorting:
     def _first_work(self, unit: int, clips: Iterable[PlannedClip]) -> UnitWork:
         return UnitWork(unit, tuple(sorted(clips, key=lambda c: c.start)), self._arrays)
 
-    def _further_work(self, unit: int) -> UnitWork:
-        """Arrays that a unit lacks, for every clip that it holds: a shard is written once, so it must be complete."""
-        ledger = self._ledger
-        lacking = self._wanted - ledger.unit_arrays(unit)
-        first = ledger.records[unit][0]
-        clips = [
-            PlannedClip(c.id, c.start, c.segments, c.signature)
-            for c in first.clips
-            if ledger.home[c.id] == unit and ledger.quarantined_in(c.id, unit) is None
-        ]
-        return UnitWork(unit, tuple(clips), tuple(a for a in self._arrays if a.name in lacking))
+
+def nothing_left(
+    ledger: Ledger,
+    fields: Mapping[str, Mapping[str, Any]],
+    clips: Sequence[ClipRequest],
+    arrays: Sequence[ArraySpec],
+    *,
+    retry: bool,
+) -> Plan | None:
+    """The plan of a request that the cache fulfils already, which needs no right to write; None for any other request.
+
+    Args:
+        ledger: the ledger, fresh.
+        fields: by modality, what decides the bytes of its features.
+        clips: requested clips.
+        arrays: requested arrays.
+        retry: whether quarantined clips are tried again.
+    """
+    for modality, wanted in fields.items():
+        spec = ledger.specs.get(modality)
+        if spec is None or spec.fingerprint != Spec.of(modality, wanted, {}).fingerprint:
+            return None
+    if any(ledger.arrays.get(array.name) != array for array in arrays):
+        return None
+    sorting = Sorting(ledger, clips, arrays, retry=retry)
+    if sorting.new or sorting.pending():
+        return None
+    return Plan((), sorting.done, tuple(sorting.quarantined), tuple(sorting.changed))
+
+
+def further_work(ledger: Ledger, unit: int, arrays: Sequence[ArraySpec]) -> UnitWork:
+    """The arrays that a committed unit lacks, for every clip that it holds: a shard is written once, hence complete.
+
+    Args:
+        ledger: knows the unit's records.
+        unit: number of the unit.
+        arrays: the arrays wanted.
+    """
+    taken = ledger.unit_arrays(unit)
+    clips = [
+        PlannedClip(c.id, c.start, c.segments, c.signature)
+        for c in ledger.records[unit][0].clips
+        if ledger.home[c.id] == unit and ledger.quarantined_in(c.id, unit) is None
+    ]
+    return UnitWork(unit, tuple(clips), tuple(array for array in arrays if array.name not in taken))
 
 
 def check_request(clips: Sequence[ClipRequest], unit_rows: int) -> None:

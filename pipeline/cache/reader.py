@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar, get_args
 
 import numpy as np
 
 from avpipe.pipeline.cache import content
 from avpipe.pipeline.cache.clips import ClipRows, merge
-from avpipe.pipeline.cache.files import Access, OpenShards, Shard, ShardDamaged
+from avpipe.pipeline.cache.crew import Crew
+from avpipe.pipeline.cache.files import Check, FileAccess, ShardDamaged
+from avpipe.pipeline.cache.filesystem import is_network
 from avpipe.pipeline.cache.layout import ArraySpec, Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.cache.records import CommittedFile, Quarantined
+from avpipe.pipeline.cache.pieces import stretches
+from avpipe.pipeline.cache.reading import Access, DiskWatch, Reading, use_zarr
+from avpipe.pipeline.cache.records import Quarantined
 from avpipe.pipeline.cache.recover import recover
+from avpipe.pipeline.cache.sources import Damage, Sources
 from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.cache.summary import summarize
-from avpipe.pipeline.errors import CorruptionFound, UsageError, unknown_name
+from avpipe.pipeline.doctor import cores
+from avpipe.pipeline.errors import UsageError, unknown_name
 
-Check = Literal["first", "always", "never"]
+_T = TypeVar("_T")
+_MOST_THREADS = 8
 
 
 def open_cache(path: Path | str) -> Cache:
@@ -48,6 +56,7 @@ class Cache:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._layout = Layout(path)
+        self._crew, self._disk = Crew(min(cores(), _MOST_THREADS)), DiskWatch()
         self.reload()
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -62,8 +71,13 @@ class Cache:
             recover(self._ledger)
         self.unit_rows = self._ledger.unit_rows
         self.dataset: Mapping[str, Any] = self._ledger.info["dataset"]
-        self._open_shards = OpenShards()
-        self._owners: dict[tuple[str, int], np.ndarray] = {}
+        self._sources = Sources(self._ledger)
+        self._kinds: dict[str, tuple[ArraySpec, np.dtype[Any]]] = {}
+
+    @cached_property
+    def access(self) -> FileAccess:
+        """How `auto` reads: `mmap` on local file systems, `pread` on those whose files other hosts may cut."""
+        return "pread" if is_network(self.path) else "mmap"
 
     @property
     def arrays(self) -> Mapping[str, ArraySpec]:
@@ -127,33 +141,89 @@ class Cache:
         out: Mapping[str, np.ndarray] | None = None,
         *,
         check: Check = "first",
-        access: Access = "mmap",
+        access: Access = "auto",
+        threads: int | None = None,
     ) -> dict[str, np.ndarray]:
         """Reads rows of several arrays.
 
         Args:
-            rows: integers of shape (n), in any order.
+            rows: integers of shape (n), in any order; reading is fastest where rows of a clip follow each other.
             taps: names of arrays, such as `visual/blocks.3`.
-            out: arrays to fill in place: tap -> C-contiguous, of shape (n, *row_shape) and the array's dtype.
+            out: arrays to fill in place: tap -> C-contiguous, of shape (n, *row_shape) and the array's dtype. With
+                them nothing large is allocated; `.numpy()` of a pinned torch tensor is one too.
             check: compare each row with its checksum the `first` time that it is read, `always` or `never`.
-            access: `mmap` for local disks; `pread` where files may be cut while they are read (network disks).
+            access: `mmap` for local disks; `pread` where files may be cut while they are read (network disks); `auto`
+                chooses by the file system; `zarr` goes through zarr-python, which always checks.
+            threads: threads to use, this one included; by default as many as there are cores, at most 8. Less than
+                1 MB is read by the calling thread alone.
 
         Returns:
             tap -> (n, *row_shape), the arrays of `out` where given.
 
         Raises:
-            UsageError: an unknown tap, or a row that no committed clip owns: fill values are never handed out.
+            UsageError: an unknown tap or option, or a row that no committed clip owns: fill values are never handed
+                out.
             CorruptionFound: bytes are missing or changed; names clip, tap and shard.
         """
+        _check_option("check", check, Check)
+        _check_option("access", access, Access)
+        self._sources.begin_anew_in_child()
         rows = np.asarray(rows, dtype=np.int64).reshape(-1)
-        results = {}
+        results, targets = {}, []
         for tap in taps:
-            array = self._array(tap)
-            result = out[tap] if out is not None else np.empty((len(rows), *array.row_shape), dtype=array.dtype)
-            _check_out(result, array, len(rows))
-            self._read_tap(rows, array, result, check, access)
+            array, kind = self._kinds.get(tap) or self._kind(tap)
+            result = out[tap] if out is not None else np.empty((len(rows), *array.row_shape), kind)
+            if result.dtype != kind or result.shape != (len(rows), *array.row_shape) or not result.flags.carray:
+                raise UsageError(
+                    f"out[{tap!r}] must be a writable C-contiguous {array.dtype} array of shape "
+                    f"{(len(rows), *array.row_shape)}, got {result.dtype} of shape {result.shape}"
+                )
             results[tap] = result
+            targets.append((array, np.ndarray((len(rows), array.row_bytes), np.uint8, result)))
+        wanted = stretches(rows, self.unit_rows)
+        how: FileAccess = self.access if access == "auto" else "pread" if access == "zarr" else access
+        reading = Reading(self._sources, how, check, use_zarr(access, self.path, self.unit_rows))
+        ahead = how == "pread" or self._disk.was_read()
+        self._retrying(lambda: reading.fill(targets, wanted, self._crew, threads, ahead=ahead))
         return results
+
+    def view(self, clip: str, tap: str, *, check: Check = "first") -> np.ndarray:
+        """A clip's rows where they lie in the mapped shard: nothing is copied.
+
+        Args:
+            clip: id of a committed clip.
+            tap: name of an array.
+            check: compare each row with its checksum the `first` time, `always` or `never`.
+
+        Returns:
+            Read-only, (segments, *row_shape); the file stays mapped as long as the array is there. Do not use it where
+            others may cut the file: touching what is gone kills the process.
+
+        Raises:
+            UsageError: the clip or the tap is not there, or another writer has placed the rows so that no view exists.
+            CorruptionFound: bytes are missing or changed.
+        """
+        _check_option("check", check, Check)
+        self._sources.begin_anew_in_child()
+        array, rows = self._array(tap), self.rows([clip])
+        unit, row = divmod(int(rows[0]), self.unit_rows)
+
+        def look() -> np.ndarray | None:
+            shard = self._sources.shard(array, unit, row, len(rows), "mmap")
+            try:
+                return shard.view(row, len(rows), check)
+            except ShardDamaged as fault:
+                raise Damage(array, unit, shard.file, fault) from fault
+
+        found = self._retrying(look)
+        if found is None:
+            raise UsageError(f"rows of clip {clip!r} in {tap} do not lie at one distance from each other: use `read`")
+        return found
+
+    def close(self) -> None:
+        """Ends the reading threads and closes the shards; the next read starts again. Not while a read is under way."""
+        self._crew.close()
+        self._sources.begin_anew()
 
     def content_hash(self) -> str:
         """Hash over clip, array, segment and bytes of all that is committed, wherever it lies; 32 hex digits."""
@@ -164,81 +234,26 @@ class Cache:
         """What the cache holds, JSON-ready."""
         return summarize(self.path, self._ledger, self.content_hash())
 
+    def _kind(self, name: str) -> tuple[ArraySpec, np.dtype[Any]]:
+        array = self._array(name)
+        self._kinds[name] = array, np.dtype(array.dtype)
+        return self._kinds[name]
+
     def _array(self, name: str) -> ArraySpec:
         if name not in self.arrays:
             raise unknown_name("tap", name, self.arrays, listing="`avpipe cache show` lists them")
         return self.arrays[name]
 
-    def _read_tap(self, rows: np.ndarray, array: ArraySpec, result: np.ndarray, check: Check, access: Access) -> None:
-        target = result.reshape(len(rows), -1).view(np.uint8)
-        units, local = np.divmod(rows, self.unit_rows)
-        for unit in np.unique(units).tolist():
-            places = np.flatnonzero(units == unit)
-            self._refuse_unowned(rows[places], array, unit)
-            shard = self._shard(array, unit, access)
-            for place, row in zip(places.tolist(), local[places].tolist(), strict=True):
-                must_check = check == "always" or (check == "first" and not shard.checked[row])
-                if shard.offsets[row] < 0 or not shard.copy_row(row, target[place], check=must_check):
-                    raise self._damaged(array, unit, "its bytes do not match their checksum", shard.path, row)
-                shard.checked[row] |= must_check
-
-    def _refuse_unowned(self, rows: np.ndarray, array: ArraySpec, unit: int) -> None:
-        owned = self._owners.get((array.name, unit))
-        if owned is None:
-            owned = self._owners[array.name, unit] = self._owned(array.name, unit)
-        stray = rows[~owned[rows - unit * self.unit_rows]]
-        if len(stray):
-            row = int(stray[0])
-            clip = self._clip_at(unit, row)
-            what = (
-                f"clip {clip!r} is not complete in it; `avpipe extract` adds it"
-                if clip
-                else "no committed clip owns it"
-            )
-            raise UsageError(f"row {row} of {array.name} in {self.path}: {what}")
-
-    def _owned(self, array: str, unit: int) -> np.ndarray:
-        owned = np.zeros(self.unit_rows, dtype=bool)
-        for clip in self._ledger.clips_in(unit, array):
-            if self._ledger.home[clip.id] == unit:
-                first = clip.start - unit * self.unit_rows
-                owned[first : first + clip.segments] = True
-        return owned
-
-    def _shard(self, array: ArraySpec, unit: int, access: Access) -> Shard:
-        file = self._file(array.name, unit)
-        try:
-            return self._open_shards.get(self._layout, file, array, unit, self.unit_rows, access)
-        except ShardDamaged as error:
-            raise self._damaged(array, unit, str(error), self._layout.root / file.path, None) from error
-
-    def _file(self, array: str, unit: int) -> CommittedFile:
-        return self._ledger.current(unit, array)
-
-    def _damaged(self, array: ArraySpec, unit: int, what: str, path: Path, row: int | None) -> CorruptionFound:
-        clip = self._clip_at(unit, unit * self.unit_rows + row) if row is not None else None
-        clips = [clip] if clip else list(dict.fromkeys(c.id for c, _ in self._ledger.living(unit)))
-        named = (
-            f"clip {clips[0]!r}"
-            if len(clips) == 1
-            else f"clips {', '.join(map(repr, clips[:4]))}{', ...' if clips[4:] else ''}"
-        )
-        return CorruptionFound(
-            f"{named}, {array.name}: shard {path} is damaged: {what}; "
-            f"run `avpipe cache verify --cache {self.path}` to see all that is damaged"
-        )
-
-    def _clip_at(self, unit: int, row: int) -> str | None:
-        places = self._ledger.planned.get(unit, {}).items()
-        return next(
-            (c for c, (start, n) in places if start <= row < start + n and self._ledger.home.get(c) == unit), None
-        )
+    def _retrying(self, act: Callable[[], _T]) -> _T:
+        """Does something again for as long as the shard that failed turns out to have been repaired meanwhile."""
+        while True:
+            try:
+                return act()
+            except Damage as damage:
+                if not self._sources.replaced(damage):
+                    raise self._sources.corruption(damage) from damage
 
 
-def _check_out(out: np.ndarray, array: ArraySpec, count: int) -> None:
-    shape = (count, *array.row_shape)
-    if out.shape != shape or out.dtype != np.dtype(array.dtype) or not out.flags.c_contiguous:
-        raise UsageError(
-            f"out[{array.name!r}] must be a C-contiguous {array.dtype} array of shape {shape}, "
-            f"got {out.dtype} of shape {out.shape}"
-        )
+def _check_option(name: str, value: str, known: Any) -> None:
+    if value not in get_args(known):
+        raise unknown_name(f"{name} option", str(value), get_args(known))

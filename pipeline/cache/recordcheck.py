@@ -21,7 +21,7 @@ def misplaced(record: Record, arrays: Mapping[str, ArraySpec], taken: Collection
         arrays: declared arrays by name, all of the record's among them.
         taken: arrays that earlier records of the unit have committed.
     """
-    if not _is_plain(record.writer):
+    if not is_plain(record.writer):
         return f"its writer {record.writer!r} is no plain name"
     seen = set() if record.repairs else set(taken)
     for file in record.files:
@@ -29,7 +29,7 @@ def misplaced(record: Record, arrays: Mapping[str, ArraySpec], taken: Collection
         if file.path != final:
             return f"it puts {file.array} at {file.path!r} instead of {final!r}"
         folder, _, name = file.temporary.partition("/")
-        if folder != record.writer or not _is_plain(name) or name == LOCK_NAME:
+        if folder != record.writer or not is_plain(name) or name == LOCK_NAME:
             return f"its temporary {file.temporary!r} is no file of its writer {record.writer!r}"
         if record.repairs and file.array not in taken:
             return f"it repairs {file.array}, which nobody has committed"
@@ -39,5 +39,6 @@ def misplaced(record: Record, arrays: Mapping[str, ArraySpec], taken: Collection
     return None
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
+    """Whether a name is that of one file or folder, and leads nowhere else."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")

@@ -13,9 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from avpipe.pipeline.cache import durable, twins
+from avpipe.pipeline.cache.compact import tidy
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.cache.lock import LOCK_NAME, WriterFolder, try_lock_of_another
+from avpipe.pipeline.cache.lock import LOCK_NAME, WriterFolder, is_alive, try_lock_of_another
 from avpipe.pipeline.cache.records import CommittedFile
 from avpipe.pipeline.errors import EnvironmentLacking
 
@@ -73,6 +74,19 @@ def recover(ledger: Ledger) -> None:
             _recover_writer(ledger, folder)
     with _leaving_what_is_not_ours():
         _complete_twins(ledger.layout)
+    with _leaving_what_is_not_ours():
+        tidy(ledger.layout)
+
+
+def left_behind(ledger: Ledger) -> list[Path]:
+    """Temporaries of dead writers that no record names: what `recover` would delete."""
+    found = []
+    for folder in _writer_folders(ledger.layout):
+        if not is_alive(ledger.layout, folder.name):
+            committed = {file.temporary for unit in ledger.records for file in ledger.files(unit).values()}
+            names = [path for path in _plain_files(folder) if path.name != LOCK_NAME]
+            found += [path for path in names if f"{folder.name}/{path.name}" not in committed]
+    return found
 
 
 def _recover_writer(ledger: Ledger, folder: Path) -> None:

@@ -31,7 +31,7 @@ class ShardScan:
         owners: the rows that it must have.
         faults: everything that is wrong.
         elements: clip -> sum of the content elements of its sound rows.
-        rows: sound rows.
+        sound: the rows that are sound.
     """
 
     unit: int
@@ -39,7 +39,12 @@ class ShardScan:
     owners: Owners
     faults: list[ShardFault] = field(default_factory=list)
     elements: dict[str, int] = field(default_factory=dict)
-    rows: int = 0
+    sound: set[int] = field(default_factory=set)
+
+    @property
+    def damaged(self) -> set[int]:
+        """The rows that are committed and cannot be read."""
+        return self.owners.keys() - self.sound
 
 
 def owners_of(ledger: Ledger, unit: int, array: str) -> Owners:
@@ -57,7 +62,7 @@ def scan_shard(layout: Layout, ledger: Ledger, unit: int, file: CommittedFile) -
         clip, segment = scan.owners[row]
         element = content.element(clip, file.array, segment, data)
         scan.elements[clip] = (scan.elements.get(clip, 0) + element) % content.MODULUS
-        scan.rows += 1
+        scan.sound.add(row)
 
     array, owned = ledger.arrays[file.array], frozenset(scan.owners)
     scan.faults = inspect_shard(layout, file, array, ledger.unit_rows, owned, take)

@@ -12,7 +12,6 @@ two shards of one array may have the same size, the same index and sound rows, a
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +21,10 @@ import xxhash
 
 from avpipe.pipeline.cache import durable
 from avpipe.pipeline.cache.layout import CRC_BYTES, INDEX_ENTRY_BYTES, ArraySpec
+from avpipe.pipeline.cache.stream import Stream
 
 MISSING = 2**64 - 1
 STAMP_BYTES = 16
-_BUFFER_BYTES = 1 << 20
 
 
 def checksum(data: Any) -> bytes:
@@ -79,12 +78,11 @@ class ShardWriter:
     """
 
     def __init__(self, path: Path, array: ArraySpec, unit: int, unit_rows: int) -> None:
-        self.path, self.array, self._unit = path, array, unit
+        self.path, self.array, self._unit, self._alignment = path, array, unit, array.alignment
         self._index = np.full((unit_rows, 2), MISSING, dtype="<u8")
         self._position = 0
         self._hash = xxhash.xxh3_128()
-        with durable.writing(path):
-            self._stream = path.open("xb", buffering=_BUFFER_BYTES)
+        self._stream = Stream(path)
 
     def write(self, row: int, data: memoryview) -> None:
         """Appends the chunk of a row.
@@ -93,10 +91,9 @@ class ShardWriter:
             row: row within the unit, not written before.
             data: its `array.row_bytes` bytes, little-endian.
         """
-        self._append(bytes(-self._position % self.array.alignment))
-        self._index[row] = self._position, len(data) + CRC_BYTES
-        self._append(data)
-        self._append(checksum(data))
+        gap = bytes(-self._position % self._alignment)
+        self._index[row] = self._position + len(gap), len(data) + CRC_BYTES
+        self._append(gap, data, checksum(data))
 
     def has(self, row: int) -> bool:
         """Whether a row of the unit has been written."""
@@ -119,21 +116,17 @@ class ShardWriter:
         stamp.update(index + self.array.name.encode() + b"\0" + self._unit.to_bytes(8, "little"))
         self._append(stamp.digest())
         self._append(index)
-        with durable.writing(self.path):
-            self._stream.flush()
-        durable.sync_file(self._stream.fileno(), self.path)
+        self._stream.sync()
         self._stream.close()
         return self._position, self._hash.hexdigest(), stamp.hexdigest()
 
     def discard(self) -> None:
         """Closes and deletes the temporary."""
-        with suppress(OSError):  # what is still buffered need not fit on the disk any more
-            self._stream.close()
+        self._stream.close()
         durable.remove(self.path)
 
-    def _append(self, data: bytes | memoryview) -> None:
-        if len(data):
-            with durable.writing(self.path):
-                self._stream.write(data)
-            self._hash.update(data)
-            self._position += len(data)
+    def _append(self, *parts: bytes | memoryview) -> None:
+        self._stream.write(*parts)
+        for part in parts:
+            self._hash.update(part)
+            self._position += len(part)

@@ -5,18 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from avpipe.pipeline.cache import content, durable, twins
-from avpipe.pipeline.cache.documents import seal
+from avpipe.pipeline.cache import content, durable
 from avpipe.pipeline.cache.joining import may_join
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.lock import WriterFolder
+from avpipe.pipeline.cache.putting import RecordPut
 from avpipe.pipeline.cache.records import (
     CommittedClip,
     CommittedFile,
@@ -25,7 +24,6 @@ from avpipe.pipeline.cache.records import (
     Record,
     UnitWork,
 )
-from avpipe.pipeline.cache.recover import publish_files, require_temporaries
 from avpipe.pipeline.cache.shard import ShardWriter
 from avpipe.pipeline.cache.values import mask_text, stored_bytes
 from avpipe.pipeline.errors import UsageError, unknown_name
@@ -55,7 +53,7 @@ class UnitWriter:
         self._rejected: dict[str, Quarantined] = {}
         self._shards: dict[str, ShardWriter] = {}
         self._files: list[CommittedFile] = []
-        self._put: tuple[Path, bytes]
+        self._put: RecordPut
         self._mine_to_delete = True
         try:
             for array in work.arrays:
@@ -197,20 +195,11 @@ class UnitWriter:
             if not may_join(earlier, self._clips.values(), self._rejected, raced=raced) or (self._clips and not kept):
                 return False
             record = self._record(earlier, kept, work_seconds)
-            temporary = self._folder.fresh("record.json")
-            sealed = seal(record.as_json())
-            sizes = {self._layout.temporary(file.temporary): file.bytes for file in kept}
-            try:
-                durable.write_file(temporary, sealed)
-                require_temporaries({**sizes, temporary: len(sealed)})  # the last moment: what is named must be there
-            except BaseException:
-                durable.remove(temporary)
-                raise
             # An error while linking leaves it open whether the record exists: then recovery decides.
+            put = RecordPut(self._layout, self._folder, record)
             self._mine_to_delete = False
-            path = self._layout.record(record.unit, record.sequence)
-            if durable.link_and_remove(temporary, path):
-                self._put = path, sealed
+            if put.link():
+                self._put = put
                 self._drop_files(taken)
                 return True
             self._mine_to_delete = True
@@ -220,8 +209,7 @@ class UnitWriter:
 
         Whoever opens the cache next would do both as well.
         """
-        publish_files(self._layout, self._files)
-        twins.write(self._layout, *self._put, self._folder)
+        self._put.publish()
 
     def discard(self) -> None:
         """Deletes this unit's temporaries, unless a record may name them."""

@@ -8,7 +8,12 @@ from avpipe.pipeline.cache.layout import ArraySpec
 from avpipe.pipeline.cache.records import PlannedClip
 from avpipe.pipeline.errors import UsageError
 
-_EXPONENTS = {"float16": ("<u2", 0x7C00), "float32": ("<u4", 0x7F800000), "float64": ("<u8", 0x7FF0000000000000)}
+# Type of float -> the signed and unsigned words of its size, infinity and minus infinity as such words.
+_WORDS = {
+    "float16": ("<i2", "<u2", 0x7C00, 0xFC00),
+    "float32": ("<i4", "<u4", 0x7F800000, 0xFF800000),
+    "float64": ("<i8", "<u8", 0x7FF0000000000000, 0xFFF0000000000000),
+}
 
 
 def stored_bytes(value: np.ndarray, array: ArraySpec, clip: PlannedClip) -> memoryview:
@@ -52,11 +57,12 @@ def mask_array(text: str) -> np.ndarray:
 
 
 def _refuse_not_finite(value: np.ndarray, array: ArraySpec, clip: PlannedClip) -> None:
-    if array.dtype not in _EXPONENTS:
+    if array.dtype not in _WORDS:
         return
-    word, exponent = _EXPONENTS[array.dtype]
-    # An exponent of all ones is infinity or NaN. On integers this runs 70 times as fast as numpy's isfinite on float16.
-    if int((value.view(word) & exponent).max()) != exponent:
+    signed, unsigned, infinity, minus_infinity = _WORDS[array.dtype]
+    # Infinity and NaN are the largest words: signed ones without a minus, unsigned ones with it. Two maxima of integers
+    # need no copy, and run far faster than numpy's isfinite on float16.
+    if int(value.view(signed).max()) < infinity and int(value.view(unsigned).max()) < minus_infinity:
         return
     where = f"{clip.id}/{array.name}"
     if np.isnan(value).any():

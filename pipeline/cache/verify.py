@@ -9,6 +9,7 @@ from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache import content
+from avpipe.pipeline.cache.compact_check import check as check_compaction
 from avpipe.pipeline.cache.documentcheck import check_twins, strays, wrong_zarr_documents
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
@@ -92,10 +93,12 @@ class _Verification:
             self._document_fault(link, f"{link} is a symbolic link, which no writer makes: it was not followed")
         if any(leads_through(link, frozenset([self.layout.ledger])) for link in self.links):
             return self._report(0)  # a ledger with links in it says nothing about what lies elsewhere
-        ledger = Ledger(self.layout, on_fault=self._document_fault)
+        ledger = Ledger(self.layout, on_fault=self._document_fault, compacted=False)
         if ledger.info:  # without it nothing is known about the arrays
             sound = len(self.faults) == len(self.links)
             check_twins(ledger, self._document_fault)
+            for path, message in check_compaction(self.layout, ledger):
+                self._document_fault(path, message)
             self._check_zarr_documents()
             if sound:  # else files may seem strange only because a record could not be read
                 self._check_strays()
@@ -142,7 +145,7 @@ class _Verification:
             clip, segment = scan.owners.get(row, (None, None)) if row is not None else (None, None)
             self._fault(Fault(path, message, scan.file.array, scan.unit, clip, segment))
         self.files += 1
-        self.rows += scan.rows
+        self.rows += len(scan.sound)
         self.bytes += scan.file.bytes
 
     def _check_sums(self, ledger: Ledger, unit: int, scans: list[ShardScan]) -> None:

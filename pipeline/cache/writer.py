@@ -18,6 +18,7 @@ from avpipe.pipeline.cache.lock import WriterFolder, exclusive
 from avpipe.pipeline.cache.planner import ClipRequest, Plan, Sorting, check_request, further_work, pack
 from avpipe.pipeline.cache.records import UnitWork
 from avpipe.pipeline.cache.recover import recover
+from avpipe.pipeline.cache.rewrite import Remake, UnitDamage, UnitRepair, repair_unit
 from avpipe.pipeline.cache.spec import Spec, refuse_difference
 from avpipe.pipeline.cache.unit import UnitWriter
 from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
@@ -200,6 +201,17 @@ class CacheWriter:
         """
         return UnitWriter(self._layout, self._ledger, self._folder, work)
 
+    def rewrite(self, damage: UnitDamage, remake: Remake | None) -> UnitRepair | None:
+        """Replaces the damaged shards of one unit; see `avpipe.pipeline.cache.rewrite.repair_unit`."""
+        self._ledger.refresh()
+        return repair_unit(self._layout, self._ledger, self._folder, damage, remake)
+
+    def mend_zarr_documents(self) -> list[str]:
+        """Writes anew every `zarr.json` that is not what the ledger says; their paths."""
+        with exclusive(self._layout.planner_lock):
+            self._ledger.refresh()
+            return self._grow()
+
     def close(self) -> None:
         """Lets go of all leases and of the folder of temporaries."""
         self._leases.close()
@@ -226,9 +238,9 @@ class CacheWriter:
                 f"{array.dtype} rows of shape {array.row_shape}: give another directory with --cache"
             )
 
-    def _grow(self) -> None:
-        """Makes every `zarr.json` what the ledger says. The planner's lock is held."""
-        rows = self._ledger.units * self.unit_rows
+    def _grow(self) -> list[str]:
+        """Makes every `zarr.json` what the ledger says; paths of those that were not. The planner's lock is held."""
+        rows, written = self._ledger.units * self.unit_rows, []
         for node, document in documents.expected(
             self._ledger.arrays.values(), rows=rows, unit_rows=self.unit_rows
         ).items():
@@ -239,6 +251,8 @@ class CacheWriter:
             if current != document:
                 durable.make_folder(path.parent)
                 durable.replace(path, document, self._folder.fresh("zarr.json"))
+                written.append(str(path))
+        return written
 
 
 def _refuse_foreign(layout: Layout) -> None:
@@ -250,7 +264,9 @@ def _refuse_foreign(layout: Layout) -> None:
         raise UsageError(f"{root} is a file: a cache needs a folder")
     with durable.writing(root):
         strange = sorted(path.name for path in root.iterdir() if path.name != "ledger")
-    if strange or (layout.ledger.exists() and any(layout.records.glob("*.json"))):
+    if layout.cache_document.exists():  # somebody else has made this cache meanwhile
+        return
+    if strange or layout.has_documents():
         raise UsageError(
             f"{root} is not empty and no cache (it holds {(strange or ['ledger'])[0]!r}): "
             "name an empty or new folder with --cache"

@@ -150,7 +150,7 @@ def test_large_chunks_start_on_a_page_and_small_ones_are_packed(cache_path):
 
     cache = open_cache(cache_path)
     for array, step in ((toy.LARGE, 69632), (toy.FRAMES, 64)):
-        file = cache._file(array.name, 0)
+        file = cache._ledger.current(0, array.name)
         shard = OpenShards().get(cache._layout, file, array, 0, toy.UNIT_ROWS, "pread")
         offsets = shard.offsets[shard.offsets >= 0]
         assert offsets.tolist() == [step * i for i in range(len(offsets))]

@@ -1,0 +1,86 @@
+"""A few threads that work through the pieces of a read together with the thread that asked for it."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+_T = TypeVar("_T")
+AHEAD = 32
+"""Pieces that the disk is asked for before they are copied: enough to keep its queue full."""
+
+
+class Crew:
+    """Threads for reading, started when they are first needed. Survives a fork: the child starts its own.
+
+    Args:
+        threads: threads that work on one read, the caller included, unless it asks for more.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._size = 0
+        self._process = os.getpid()
+
+    def work(
+        self,
+        pieces: Sequence[_T],
+        do: Callable[[_T], object],
+        threads: int,
+        announce: Callable[[_T], object] | None = None,
+    ) -> None:
+        """Does every piece once. Whoever is free takes the next one, so threads get equal shares of bytes.
+
+        Args:
+            pieces: the work.
+            do: does a piece.
+            threads: threads to use, the caller included.
+            announce: called with each piece, some pieces before it is done.
+
+        Raises:
+            Whatever `do` raised at the first piece (in the order given) that failed.
+        """
+        if announce is not None:
+            for piece in pieces[:AHEAD]:
+                announce(piece)
+        left = deque(range(len(pieces)))
+        failed: dict[int, BaseException] = {}
+
+        def run() -> None:
+            while not failed:
+                try:
+                    number = left.popleft()
+                except IndexError:
+                    return
+                try:
+                    if announce is not None and number + AHEAD < len(pieces):
+                        announce(pieces[number + AHEAD])
+                    do(pieces[number])
+                except BaseException as error:
+                    failed[number] = error
+
+        helpers = min(threads, len(pieces)) - 1
+        futures = [self._helpers(helpers).submit(run) for _ in range(helpers)]
+        run()
+        for future in futures:
+            if not future.cancel():  # one that waits behind other reads has nothing left to do
+                future.result()
+        if failed:
+            raise failed[min(failed)]
+
+    def close(self) -> None:
+        """Ends the threads; another read starts them again."""
+        pool, self._pool = self._pool, None
+        if pool is not None and self._process == os.getpid():
+            pool.shutdown(wait=False)
+
+    def _helpers(self, wanted: int) -> ThreadPoolExecutor:
+        if self._pool is None or self._process != os.getpid() or self._size < wanted:
+            self._size = max(self.threads - 1, wanted)
+            self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="avpipe-read")
+            self._process = os.getpid()
+        return self._pool
