@@ -12,6 +12,7 @@ from avpipe.pipeline.errors import CorruptionFound
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import VerifyReport
+    from avpipe.pipeline.cache.repair import RepairReport
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a cache and check it.")
 
@@ -63,6 +64,90 @@ def verify_command(cache: CacheOption = None, json: JsonOption = False) -> None:
         _print_report(report)
     if not report.ok:
         raise typer.Exit(CorruptionFound.exit_code)
+
+
+@app.command("repair")
+def repair_command(
+    cache: CacheOption = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data, where it is not where the cache was extracted from.")
+    ] = None,
+    visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone, if they moved.")] = None,
+    audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone, if they moved.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    json: JsonOption = False,
+) -> None:
+    """Put back what is damaged: documents from their second copies, rows by making exactly them again.
+
+    Features are made from the frames and samples that the cache holds, where those are sound, else from the dataset.
+    Exit code 5 where something could not be repaired.
+    """
+    from avpipe.pipeline.cache import resolve_cache
+    from avpipe.stages.repair import repair_cache
+
+    weights = {"visual": visual_weights, "audio": audio_weights}
+    given = {modality: value for modality, value in weights.items() if value is not None}
+    report = repair_cache(resolve_cache(cache), root=root, weights=given, device=device)
+    if json:
+        render.emit_json(report.as_json())
+    else:
+        _print_repair(report)
+    if not report.ok:
+        raise typer.Exit(CorruptionFound.exit_code)
+
+
+@app.command("gc")
+def gc_command(
+    cache: CacheOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Delete nothing; say what would be deleted.")] = False,
+    json: JsonOption = False,
+) -> None:
+    """Delete what the ledger does not name: left-over temporaries and stray files. Committed data is never touched."""
+    from avpipe.pipeline.cache import resolve_cache
+    from avpipe.pipeline.cache.collect import collect
+
+    found = collect(resolve_cache(cache), dry_run=dry_run)
+    if json:
+        render.emit_json(found.as_json())
+        return
+    for name in found.deleted:
+        render.line(name)
+    done = "would be deleted" if dry_run else "deleted"
+    render.line(f"{found.path}: {len(found.deleted)} files, {render.human_bytes(found.bytes)}, {done}")
+    if found.superseded_bytes:
+        size = render.human_bytes(found.superseded_bytes)
+        render.line(f"{size} of rows that were extracted anew lie in shards that are needed, and stay")
+
+
+@app.command("compact")
+def compact_command(cache: CacheOption = None) -> None:
+    """Index the ledger in two Parquet files, so that a cache of many units opens fast; extraction does so by itself."""
+    from avpipe.pipeline.cache import resolve_cache
+    from avpipe.pipeline.cache.compact import compact
+    from avpipe.pipeline.cache.layout import Layout
+    from avpipe.pipeline.cache.ledger import Ledger
+
+    layout = Layout(resolve_cache(cache))
+    done = compact(layout, Ledger(layout))
+    render.line(f"{layout.root}: {'compacted' if done else 'nothing new to compact'}")
+
+
+def _print_repair(report: RepairReport) -> None:
+    for path in report.documents:
+        render.line(f"put back {path}")
+    for path in report.shards:
+        render.line(f"rewrote {path}")
+    if report.changed:
+        render.line(
+            f"NOTE the new features of {len(report.changed)} clips, such as {report.changed[0]!r}, are not the bytes "
+            "that were lost: made on another device or with other versions; the content hash has changed"
+        )
+    for what, why in report.failed.items():
+        render.line(f"FAILED {what}: {why}")
+    render.line(
+        f"{report.path}: {len(report.documents)} documents and {len(report.shards)} shards repaired, "
+        f"{report.rows} rows made again, {len(report.failed)} failures"
+    )
 
 
 def _print_report(report: VerifyReport) -> None:

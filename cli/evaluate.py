@@ -18,12 +18,15 @@ def evaluate_command(
     cache: Annotated[Path | None, typer.Option(help="Where the features are now. [default: as at training]")] = None,
     root: Annotated[Path | None, typer.Option(help="Where the data are now. [default: as at training]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    residency: Annotated[
+        str, typer.Option(help="Where features are kept: disk (read ahead, each once), ram, gpu or auto.")
+    ] = "disk",
     as_json: Annotated[bool, typer.Option("--json", help="Print the content of metrics.json.")] = False,
 ) -> None:
     """Score a run by the official protocol. Writes metrics.json and the predictions into its folder."""
     from avpipe.stages.evaluate import evaluate
 
-    result = evaluate(run, split, cache=cache, root=root, device=device)
+    result = evaluate(run, split, cache=cache, root=root, device=device, residency=residency)
     if as_json:
         render.emit_json(result)
         return

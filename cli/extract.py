@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 
 from avpipe.cli import render
 from avpipe.pipeline import progress
-from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
@@ -29,6 +30,7 @@ def extract_command(
         Path | None, typer.Option(help="Folder of the data. [default: $AVPIPE_DATA/NAME, data/NAME]")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME]")] = None,
+    modality: Annotated[str, typer.Option(help="both, visual or audio; the other can be added later.")] = "both",
     visual: Annotated[str | None, typer.Option(help="Visual backbone, any timm ViT.")] = None,
     audio: Annotated[str | None, typer.Option(help="Audio backbone, any timm ViT (on log-mel).")] = None,
     weights: Annotated[str | None, typer.Option(help=f"Weights of both backbones: {WEIGHTS_HELP}")] = None,
@@ -36,7 +38,9 @@ def extract_command(
     audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the visual input, pixels.")] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
-    dtype: Annotated[str, typer.Option(help="Storage type of the tokens: float16 or float32.")] = "float16",
+    dtype: Annotated[
+        str, typer.Option(help="Storage type of the tokens: float16, or float32 (arrays <tap>@float32).")
+    ] = "float16",
     decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Segments per backbone call.")] = None,
@@ -60,6 +64,8 @@ def extract_command(
         "visual": Wish(visual, visual_weights or weights, image_size),
         "audio": Wish(audio, audio_weights or weights),
     }
+    own = {"visual": (visual, visual_weights, image_size), "audio": (audio, audio_weights)}
+    wishes = {m: wishes[m] for m in _modalities(modality, [m for m, given in own.items() if any(given)])}
     job = resolve(
         found,
         choose_backbones(found, wishes),
@@ -75,6 +81,20 @@ def extract_command(
         _show_plan(found, job, as_json)
         return
     _extract(found, job, as_json, workers=workers, scheduler=scheduler, unit_segments=unit_segments, retry=retry)
+
+
+def _modalities(wanted: str, given: Sequence[str]) -> tuple[str, ...]:
+    """The modalities that `--modality` means; `given` are those that other options speak of."""
+    from avpipe.stages.backbones import MODALITIES
+
+    if wanted == "both":
+        return MODALITIES
+    if wanted not in MODALITIES:
+        raise unknown_name("modality", wanted, ("both", *MODALITIES))
+    for modality in given:
+        if modality != wanted:
+            raise UsageError(f"--modality {wanted} leaves {modality} out, yet other options speak of it: drop one")
+    return (wanted,)
 
 
 def _show_plan(dataset: Dataset, job: ExtractJob, as_json: bool) -> None:

@@ -27,8 +27,14 @@ def train_command(
     method: Annotated[str | None, typer.Option(help="mettle, or linear (the control). [default: mettle]")] = None,
     modality: Annotated[str | None, typer.Option(help="both, audio or visual. [default: both]")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: a new one below ./runs]")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run after its last finished epoch.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with --run after its last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    residency: Annotated[
+        str, typer.Option(help="Where features are kept: disk, ram, gpu, or auto (the fastest that fits; says why).")
+    ] = "auto",
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, help="Checkpoint within an epoch after so many seconds; 0: after every step.")
+    ] = 300,
 ) -> None:
     """Train a distiller and a head on cached features. Prints the run folder, and the command that scores it."""
     from avpipe.stages.train import TrainOptions, train
@@ -44,6 +50,8 @@ def train_command(
             run=run,
             resume=resume,
             device=device,
+            residency=residency,
+            checkpoint_seconds=checkpoint_seconds,
             overrides=tuple(overrides or ()),
         )
     )

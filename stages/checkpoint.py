@@ -1,6 +1,7 @@
 """Checkpoints as safetensors files: weights and optimizer state as flat tensors, facts as JSON in the header.
 
-Tensor names: `model.<parameter>`, `optimizer.<parameter>.<state>`. Nothing is pickled.
+Tensor names: `model.<parameter>`, `optimizer.<parameter>.<state>`, and `rng.<device type>` for the state of torch's
+random numbers. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
         os.close(folder)
 
 
-def save(path: Path, model: nn.Module, facts: dict[str, Any], optimizer: torch.optim.Optimizer | None = None) -> None:
+def save(
+    path: Path,
+    model: nn.Module,
+    facts: dict[str, Any],
+    optimizer: torch.optim.Optimizer | None = None,
+    *,
+    random: bool = False,
+) -> None:
     """Writes a checkpoint, atomically.
 
     Args:
@@ -48,6 +56,7 @@ def save(path: Path, model: nn.Module, facts: dict[str, Any], optimizer: torch.o
         model: its parameters and buffers are stored.
         facts: JSON-ready facts, such as the epoch.
         optimizer: its state is stored as well, for going on.
+        random: the state of torch's random numbers is stored as well, on the CPU and on the model's device.
     """
     from safetensors.torch import save as to_bytes
 
@@ -56,6 +65,10 @@ def save(path: Path, model: nn.Module, facts: dict[str, Any], optimizer: torch.o
         for name, parameter in model.named_parameters():
             for key, value in optimizer.state.get(parameter, {}).items():
                 tensors[f"optimizer.{name}.{key}"] = value
+    if random:
+        tensors["rng.cpu"] = torch.get_rng_state()
+        if (device := _device_of(model)).type == "cuda":
+            tensors["rng.cuda"] = torch.cuda.get_rng_state(device)
     flat = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     write_atomic(path, to_bytes(flat, metadata={FACTS: json.dumps(facts)}))
 
@@ -80,7 +93,9 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> dict[str, Any]:
-    """Puts a checkpoint's weights into `model` (and its state into `optimizer`), and returns its facts.
+    """Puts a checkpoint's weights into `model`, and returns its facts.
+
+    With `optimizer` its state is put there, and torch's random numbers go on from where they were stored, if they were.
 
     Raises:
         UsageError: no such file.
@@ -97,7 +112,19 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         ) from error
     if optimizer is not None:
         _restore_optimizer(optimizer, model, tensors)
+        _restore_random(_device_of(model), tensors)
     return facts
+
+
+def _restore_random(device: torch.device, tensors: dict[str, Tensor]) -> None:
+    if "rng.cpu" in tensors:
+        torch.set_rng_state(tensors["rng.cpu"])
+    if "rng.cuda" in tensors and device.type == "cuda":
+        torch.cuda.set_rng_state(tensors["rng.cuda"], device)
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module, tensors: dict[str, Tensor]) -> None:

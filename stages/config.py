@@ -11,7 +11,11 @@ from typing import Any
 from avpipe.pipeline.errors import UsageError, unknown_name
 
 MODALITIES = ("audio", "visual")
-CHOICES: dict[str, tuple[str, ...]] = {"stage": ("distill", "segment"), "modality": ("both", *MODALITIES)}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "stage": ("distill", "segment"),
+    "modality": ("both", *MODALITIES),
+    "shuffle": ("full", "block", "auto"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,11 @@ class TrainConfig:
         layers: layers of the temporal transformer (events).
         dropout: dropout rate in the head.
         dice: weight of the dice loss beside binary cross-entropy (masks).
+        codec: storage codec of the taps to train on, such as `float32`; empty: float16 where the cache has it, else the
+            only one that there is.
+        shuffle: `full`, or `block`: a few units of the cache at a time, for network disks. `auto` is `block` where
+            batches are read from a network disk, else `full`; a run keeps what it came to.
+        block_units: units that a block shuffle mixes at once.
     """
 
     method: str = "mettle"
@@ -55,6 +64,9 @@ class TrainConfig:
     layers: int = 1
     dropout: float = 0.1
     dice: float = 1.0
+    codec: str = ""
+    shuffle: str = "full"
+    block_units: int = 8
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -132,7 +144,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     for key, known in CHOICES.items():
         if getattr(config, key) not in known:
             raise unknown_name(key, getattr(config, key), known)
-    for key in ("epochs", "batch", "meta_tokens", "heads", "rank", "width", "layers"):
+    for key in ("epochs", "batch", "meta_tokens", "heads", "rank", "width", "layers", "block_units"):
         _require(getattr(config, key) >= 1, key, config, "at least 1")
     _require(config.seed >= 0, "seed", config, "0 or more")
     for key in ("lr", "clip_norm"):

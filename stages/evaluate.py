@@ -46,7 +46,13 @@ from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say
 
 
 def evaluate(
-    run: Path, split: str = "test", *, cache: Path | None = None, root: Path | None = None, device: str = "auto"
+    run: Path,
+    split: str = "test",
+    *,
+    cache: Path | None = None,
+    root: Path | None = None,
+    device: str = "auto",
+    residency: str = "disk",
 ) -> dict[str, Any]:
     """Scores the best checkpoint of a run and writes `metrics.json` and `predictions-<split>.npz` into its folder.
 
@@ -59,6 +65,7 @@ def evaluate(
         cache: where the features are now; default: where they were at training.
         root: where the dataset is now; default: where it was at training.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        residency: where the features are kept; from `disk` each is read once, ahead of the model.
 
     Returns:
         the content of `metrics.json`, see the module.
@@ -79,7 +86,7 @@ def evaluate(
         raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no labelled sample in split {split}")
     start = time.perf_counter()
     scored = checkpoint_hash(run)  # before it is read: were it replaced in between, the scores would count as stale
-    trained = load_trained(run, config, inputs.cache, samples, target)
+    trained = load_trained(run, config, inputs.cache, samples, target, residency=residency)
     data, task = trained.data, config.build_task(samples)
     say_missing(split, data.missing, len(samples), "scored as nothing found")
     with progress.task("predict", len(data.held), "samples") as bar:

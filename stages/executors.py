@@ -15,8 +15,11 @@ from typing import Any, Protocol
 from avpipe.pipeline.cache import UnitWork
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
-from avpipe.stages.extract_unit import UnitOutcome, UnitRunner
+from avpipe.stages.extract_unit import Ahead, UnitOutcome, UnitRunner
 from avpipe.stages.job import ExtractJob
+
+Take = Callable[[], "tuple[Any, ...] | None"]
+"""Gives the next task, None where there is none just now."""
 
 _lock = threading.RLock()
 _runner: tuple[ExtractJob, UnitRunner] | None = None
@@ -54,17 +57,20 @@ def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:
         runner = runner_of(job)
         for clip in clips:
             try:
-                decoded = runner.decode(clip)
+                media = runner.source.decode(clip, frozenset(job.modalities))
             except InputRejected:
                 continue
-            assert decoded.frames is not None
-            assert decoded.samples is not None
-            media = {"visual": decoded.frames, "audio": decoded.samples}
-            runner.tokens(media)  # the first call allocates and warms up
+            runner.tokens(media.values)  # the first call allocates and warms up
             begun = time.perf_counter()
-            runner.tokens(media)
-            return (decoded.seconds + time.perf_counter() - begun) / max(1, clip.segments)
+            runner.tokens(media.values)
+            return (media.decode_seconds + time.perf_counter() - begun) / max(1, clip.segments)
         return None
+
+
+def claim_unit(job: ExtractJob, work: UnitWork) -> UnitWork | UnitOutcome:
+    """Claims a unit for this process; see `UnitRunner.claim`."""
+    with _lock:
+        return runner_of(job).claim(work)
 
 
 def run_unit(
@@ -72,7 +78,7 @@ def run_unit(
     work: UnitWork,
     clips: Mapping[str, Clip],
     expected: Mapping[str, str],
-    ahead: Sequence[Clip] = (),
+    ahead: Ahead = lambda: None,
     on_clip: Callable[[str], None] = lambda clip: None,
 ) -> UnitOutcome:
     """Extracts and commits one unit in this process; see `UnitRunner.run`."""
@@ -86,10 +92,11 @@ class Executor(Protocol):
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs one function and waits for its result."""
 
-    def each(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
-    ) -> Iterator[Any]:
-        """Results of `function(*task)` for all tasks, as they come; starts nothing new once `stop()` is true."""
+    def each(self, function: Callable[..., Any], take: Take, stop: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
+        """Tasks and the results of `function(*task)`, as they come, until `take` has none and all have ended.
+
+        Starts nothing new once `stop()` is true.
+        """
 
 
 class LocalExecutor:
@@ -99,14 +106,10 @@ class LocalExecutor:
         """Calls the function."""
         return function(*args)
 
-    def each(
-        self, function: Callable[..., Any], tasks: Sequence[tuple[Any, ...]], stop: Callable[[], bool]
-    ) -> Iterator[Any]:
+    def each(self, function: Callable[..., Any], take: Take, stop: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
         """Calls the function for one task after the other."""
-        for task in tasks:
-            if stop():
-                return
-            yield function(*task)
+        while not stop() and (task := take()) is not None:
+            yield task, function(*task)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Stage one inside one process: decode, run the backbones, write and commit units.
+"""Stage one inside one process: media, run the backbones, write and commit units.
 
 Shapes: T segments of a clip, N tokens, C channels.
 """
@@ -6,7 +6,7 @@ Shapes: T segments of a clip, N tokens, C channels.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from avpipe.pipeline.cache import Cache, CacheWriter, ClipRows, PlannedClip, UnitWork, UnitWriter, open_cache
+from avpipe.pipeline.cache import CacheWriter, PlannedClip, UnitWork, UnitWriter
 from avpipe.pipeline.errors import CacheMismatch, InputRejected
 from avpipe.pipeline.manifest import Clip
-from avpipe.pipeline.media.decode import DecodedClip
-from avpipe.pipeline.media.sandbox import DecodePool
 from avpipe.stages import backbones
-from avpipe.stages.job import RAW_ARRAYS, ExtractJob
+from avpipe.stages.clip_media import ClipMedia, MediaSource, to_decode
+from avpipe.stages.job import RAW_ARRAYS, ExtractJob, array_name
 
 WORK_KINDS = ("decode", "wait", "backbone", "write")
 LOOKAHEAD = 3
 """Clips that are decoded ahead of the one in the backbone."""
+
+Ahead = Callable[[], "tuple[UnitWork, Mapping[str, Clip]] | None"]
+"""Claims the unit that comes after the open one and gives it, with the media of its clips; None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -33,17 +35,19 @@ class UnitOutcome:
 
     Attributes:
         unit: its number.
-        won: False where another process had committed it first.
+        won: False where another process had committed it first, or holds it.
         clips: ids that were extracted.
         rejected: ids that were quarantined, with the reason.
         seconds: work by kind: `decode` (in the child), `wait` (for it), `backbone`, `write`.
+        holder: name of the writer that works on it, so that nothing was done here; "" otherwise.
     """
 
     unit: int
     won: bool
-    clips: tuple[str, ...]
-    rejected: dict[str, str]
-    seconds: dict[str, float]
+    clips: tuple[str, ...] = ()
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    holder: str = ""
 
 
 @dataclass
@@ -66,10 +70,8 @@ class UnitRunner:
     def __init__(self, job: ExtractJob) -> None:
         self._job = job
         self._backbones: dict[str, backbones.Backbone] = {}
-        self._pool: DecodePool | None = None
         self._writer: CacheWriter | None = None
-        self._cache: Cache | None = None
-        self._futures: dict[str, Any] = {}
+        self.source = MediaSource(job)
 
     def backbone(self, modality: str) -> backbones.Backbone:
         """The loaded backbone of a modality."""
@@ -77,21 +79,6 @@ class UnitRunner:
             job = self._job.modalities[modality]
             self._backbones[modality] = backbones.load(job.choice, job.facts, job.taps, self._job.device)
         return self._backbones[modality]
-
-    def prefetch(self, clips: Sequence[Clip]) -> None:
-        """Starts decoding clips that will be needed soon."""
-        if self._pool is None:
-            self._pool = DecodePool(self._job.media, deadline_seconds=self._job.deadline_seconds)
-            self._pool.__enter__()
-        for clip in clips:
-            if clip.id not in self._futures:
-                self._futures[clip.id] = self._pool.submit(clip)
-
-    def decode(self, clip: Clip) -> DecodedClip:
-        """Frames and samples of one clip, decoded in a child process."""
-        self.prefetch([clip])
-        decoded: DecodedClip = self._futures.pop(clip.id).result()
-        return decoded
 
     def tokens(self, media: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Tokens of one clip by array name: [T, N, C] in the storage dtype. `media`: frames and samples by modality."""
@@ -106,8 +93,21 @@ class UnitRunner:
             for tap in self._job.modalities[modality].taps:
                 with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the writer refuses by name
                     values = np.concatenate([piece[tap] for piece in pieces]).astype(self._job.dtype)
-                found[f"{modality}/{tap}"] = values
+                found[array_name(modality, tap, self._job.dtype)] = values
         return found
+
+    def claim(self, work: UnitWork) -> UnitWork | UnitOutcome:
+        """Takes the lease of a unit: what is left to do in it, or why there is nothing to do here."""
+        writer, ids = self._open_writer(), tuple(clip.id for clip in work.clips)
+        if writer.left(work) is not None:
+            if not writer.claim(work.unit):
+                return UnitOutcome(work.unit, False, holder=writer.holder(work.unit) or "a process that just ended")
+            left = writer.left(work)  # once more: its last holder may have committed it before letting go
+            if left is not None:
+                return left
+            writer.release(work.unit)
+        self.source.forget(ids)
+        return UnitOutcome(work.unit, False, ids)
 
     def run(
         self,
@@ -115,36 +115,44 @@ class UnitRunner:
         clips: Mapping[str, Clip],
         expected: Mapping[str, str],
         *,
-        ahead: Sequence[Clip] = (),
+        ahead: Ahead = lambda: None,
         on_clip: Callable[[str], None] = lambda clip: None,
     ) -> UnitOutcome:
-        """Extracts and commits one unit.
+        """Extracts and commits one unit, unless it is done, or another process is at it.
 
         Args:
             work: the unit: its clips and the arrays that it lacks.
-            clips: media by clip id; a clip that is missing here is rejected.
+            clips: media by clip id; a clip that is missing here is rejected if it has to be decoded.
             expected: sha256 of the weights by modality, as the cache's fingerprint has them.
-            ahead: clips of the next unit, whose decoding is begun while this one ends.
+            ahead: called when the last clips of this unit are being decoded: the unit to decode next.
             on_clip: called after each clip with its id.
 
         Raises:
             CacheMismatch: the weights loaded here are not those of the cache.
         """
-        self._check_weights(expected)
+        self.check_weights(expected)
+        left = self.claim(work)
+        if isinstance(left, UnitOutcome):
+            return left
+        try:
+            return self._run(left, clips, ahead, on_clip)
+        finally:
+            self._open_writer().release(work.unit)
+
+    def _run(
+        self, work: UnitWork, clips: Mapping[str, Clip], ahead: Ahead, on_clip: Callable[[str], None]
+    ) -> UnitOutcome:
         clock, done, rejected = _Clock(), [], {}
-        if self._writer is None:
-            self._writer = CacheWriter.open(self._job.cache)
-        if self._writer.is_done(work):
-            self._forget(work)
-            return UnitOutcome(work.unit, False, tuple(clip.id for clip in work.clips), {}, clock.seconds)
-        with self._writer.unit(work) as unit:
-            stored = self._stored(work)
-            queue = [clips[planned.id] for planned in work.clips if planned.id in clips] + list(ahead)
+        self.source.begin(work)
+        coming, asked = _to_prefetch(work, clips), not to_decode(work)
+        with self._open_writer().unit(work) as unit:
             for position, planned in enumerate(work.clips):
-                if stored is None:
-                    self.prefetch(queue[position : position + LOOKAHEAD])
+                if position + LOOKAHEAD > len(coming) and not asked:
+                    coming, asked = coming + _to_prefetch(*(ahead() or (work, {}))), True
+                for clip, modalities in coming[position : position + LOOKAHEAD]:
+                    self.source.prefetch(clip, modalities)
                 try:
-                    self._clip(unit, work, planned, clips.get(planned.id), stored, clock)
+                    self._clip(unit, work, planned, clips.get(planned.id), clock)
                     done.append(planned.id)
                 except InputRejected as error:
                     unit.reject(planned, stage=error.stage, reason=error.reason, hint=error.hint)
@@ -153,14 +161,13 @@ class UnitRunner:
             won = clock.time("write", lambda: unit.commit(clock.seconds))
         return UnitOutcome(work.unit, won, tuple(done), rejected, clock.seconds)
 
-    def _forget(self, work: UnitWork) -> None:
-        """Drops what was decoded ahead for a unit that another process has committed."""
-        for planned in work.clips:
-            future = self._futures.pop(planned.id, None)
-            if future is not None:
-                future.cancel()
+    def _open_writer(self) -> CacheWriter:
+        if self._writer is None:
+            self._writer = CacheWriter.open(self._job.cache)
+        return self._writer
 
-    def _check_weights(self, expected: Mapping[str, str]) -> None:
+    def check_weights(self, expected: Mapping[str, str]) -> None:
+        """Raises `CacheMismatch` where the weights loaded here (sha256 by modality) are not those of the cache."""
         for modality, sha256 in expected.items():
             found = self.backbone(modality).weights_sha256
             if found != sha256:
@@ -170,51 +177,17 @@ class UnitRunner:
                     f"{sha256[:12]}: give every worker the same weights and versions"
                 )
 
-    def _stored(self, work: UnitWork) -> dict[str, ClipRows] | None:
-        """The unit's clips where the cache holds their frames and samples already, so that nothing is decoded again."""
-        if {array.name for array in work.arrays} & set(RAW_ARRAYS.values()):
-            return None
-        if self._cache is None:
-            self._cache = open_cache(self._job.cache)
-        self._cache.reload()
-        held = self._cache.clips(RAW_ARRAYS.values())
-        return {clip.id: held[clip.id] for clip in work.clips}
-
-    def _clip(
-        self,
-        unit: UnitWriter,
-        work: UnitWork,
-        planned: PlannedClip,
-        clip: Clip | None,
-        stored: Mapping[str, ClipRows] | None,
-        clock: _Clock,
-    ) -> None:
-        if stored is not None:
-            assert self._cache is not None
-            raw = self._cache.read(self._cache.rows([planned.id]), list(RAW_ARRAYS.values()))
-            media = {modality: raw[name] for modality, name in RAW_ARRAYS.items()}
-            masks, provenance = stored[planned.id].masks, dict(stored[planned.id].provenance)
-        elif clip is None:
-            raise InputRejected(
-                f"clip {planned.id!r} is planned in this cache, but the dataset has it no more",
-                stage="manifest",
-                hint="restore its annotation rows, or leave it",
-            )
-        else:
-            decoded = clock.time("wait", lambda: self.decode(clip))
-            assert decoded.frames is not None
-            assert decoded.samples is not None
-            clock.seconds["decode"] += decoded.seconds
-            media = {"visual": decoded.frames, "audio": decoded.samples}
-            masks, provenance = decoded.masks, decoded.provenance
+    def _clip(self, unit: UnitWriter, work: UnitWork, planned: PlannedClip, clip: Clip | None, clock: _Clock) -> None:
+        media: ClipMedia = clock.time("wait", lambda: self.source.media(work, planned, clip))
+        clock.seconds["decode"] += media.decode_seconds
         wanted = {array.name for array in work.arrays}
         modalities = {name.partition("/")[0] for name in wanted - set(RAW_ARRAYS.values())}
-        tokens = clock.time("backbone", lambda: self.tokens({m: media[m] for m in sorted(modalities)}))
-        values = tokens | {RAW_ARRAYS[modality]: media[modality] for modality in media}
-        clock.time("write", lambda: _write(unit, planned, {name: values[name] for name in wanted}))
-        unit.clip_done(planned, masks, provenance | self._software(modalities))
+        tokens = clock.time("backbone", lambda: self.tokens({m: media.values[m] for m in sorted(modalities)}))
+        values = tokens | {RAW_ARRAYS[modality]: rows for modality, rows in media.values.items()}
+        clock.time("write", lambda: _write(unit, planned, {name: values[name] for name in sorted(wanted)}))
+        unit.clip_done(planned, media.masks, media.provenance | self.software(modalities))
 
-    def _software(self, modalities: set[str]) -> dict[str, str]:
+    def software(self, modalities: set[str]) -> dict[str, str]:
         """What computed the tokens, and on what; provenance, not fingerprint."""
         families = {self._job.modalities[modality].facts.family for modality in modalities}
         names = ("torch", "timm", "pillow") if "timm-vit" in families else ("numpy", "pillow")
@@ -226,10 +199,12 @@ class UnitRunner:
         if self._writer is not None:
             self._writer.close()
             self._writer = None
-        if self._pool is not None:
-            self._pool.__exit__(None, None, None)
-            self._pool = None
-            self._futures.clear()
+        self.source.close()
+
+
+def _to_prefetch(work: UnitWork, clips: Mapping[str, Clip]) -> list[tuple[Clip, frozenset[str]]]:
+    """Clips of a unit in order, and what is to be decoded of each."""
+    return [(clips[planned.id], to_decode(work)) for planned in work.clips if planned.id in clips]
 
 
 def _write(unit: UnitWriter, planned: PlannedClip, values: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -1,9 +1,7 @@
-"""Rows of features of some clips, in memory where they fit, else from the cache."""
+"""Rows of features of some clips, wherever they are kept: on disk, in memory or on the GPU."""
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,56 +12,35 @@ from torch import Tensor
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
+from avpipe.stages.residency import choose
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
 
-RAM_SHARE = 0.5
-"""Share of the free memory that features may fill."""
+CPU = torch.device("cpu")
 ROWS_AT_ONCE = 512
-NOT_TAPS = ("frames", "samples")
-"""Arrays beside the taps: what the backbones were fed."""
-
-
-def taps_of(cache: Cache, modality: str) -> tuple[str, ...]:
-    """Taps that a cache has for a modality, in order of depth (numbers in names count as numbers).
-
-    Raises:
-        UsageError: it has none.
-    """
-    arrays = [a for a in cache.arrays.values() if a.modality == modality and a.tap not in NOT_TAPS]
-    if not arrays:
-        held = sorted({a.modality for a in cache.arrays.values() if a.tap not in NOT_TAPS})
-        raise UsageError(
-            f"cache {cache.path} holds no {modality} features (it has: {', '.join(held) or 'none'}): "
-            f"run `avpipe extract --dataset {cache.dataset.get('name', 'NAME')} --cache {cache.path}`, or train with "
-            "--modality on what is there"
-        )
-    return tuple(sorted((a.tap for a in arrays), key=_in_order))
-
-
-def every_tap(cache: Cache, modalities: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """All taps that a cache has, by modality; errors as `taps_of`."""
-    return {modality: taps_of(cache, modality) for modality in modalities}
-
-
-def _in_order(tap: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", tap)]
+"""Segments that are read at a time into memory."""
+STAGING_BYTES = 64 * 2**20
+"""Size of each of the two buffers through which features go to the GPU."""
 
 
 class FeatureStore:
-    """Rows of the features of some clips: in memory where they fit, else read from the cache batch by batch.
+    """Rows of the features of some clips.
 
-    Picklable; a copy in another process opens the cache itself and reads from it.
+    Picklable; a copy in another process opens the cache itself and reads from disk.
 
     Args:
         cache: the open cache.
         taps: names of the taps to read, by modality, in order of depth.
         clips: clips that will be asked for; those that the cache does not have complete are left out.
-        ram_bytes: memory that features may fill; default: half of what is free.
+        residency: `disk`, `ram`, `gpu`, or `auto`: the best of them that fits. See `residency`.
+        device: where batches are wanted; features are kept there with residency `gpu`.
+
+    Attributes:
+        residency: where the features are: `disk`, `ram` or `gpu`.
 
     Raises:
-        UsageError: the cache does not have one of the taps.
+        UsageError: the cache does not have one of the taps, or the residency that is asked for cannot be.
     """
 
     def __init__(
@@ -72,23 +49,24 @@ class FeatureStore:
         taps: Mapping[str, Sequence[str]],
         clips: Iterable[str],
         *,
-        ram_bytes: int | None = None,
+        residency: str = "auto",
+        device: torch.device = CPU,
     ) -> None:
-        self.path = Path(cache.path)
+        self.path, self.device = Path(cache.path), device
         self.taps = {m: tuple(names) for m, names in taps.items()}
         self.arrays = tuple(f"{m}/{tap}" for m, names in self.taps.items() for tap in names)
         lacking = [name for name in self.arrays if name not in cache.arrays]
         if lacking:
             raise UsageError(f"cache {self.path} has no {', '.join(lacking)}: add it with `avpipe extract --layers`")
         self.specs = {name: cache.arrays[name] for name in self.arrays}
+        self.unit_rows = int(cache.unit_rows)
         held = cache.clips(self.arrays)
         self.clips = {clip: held[clip] for clip in dict.fromkeys(clips) if clip in held}
         self._cache: Cache | None = cache
-        self._memory: dict[str, Tensor] | None = None
         spans = [np.arange(c.start, c.start + c.segments) for c in self.clips.values()]
         self._rows = np.sort(np.concatenate(spans)) if spans else np.empty(0, np.int64)
-        allowed = int(free_bytes() * RAM_SHARE) if ram_bytes is None else ram_bytes
-        self._load(allowed)
+        self._memory: dict[str, Tensor] | None = None
+        self.residency = self._settle(residency)
 
     @property
     def row_bytes(self) -> int:
@@ -96,32 +74,67 @@ class FeatureStore:
         return sum(int(spec.row_bytes) for spec in self.specs.values())
 
     @property
+    def longest(self) -> int:
+        """Segments of the longest clip."""
+        return max((clip.segments for clip in self.clips.values()), default=0)
+
+    @property
     def shapes(self) -> dict[str, dict[str, tuple[int, int]]]:
         """`(N, C)` by modality and tap."""
         return {m: {tap: self._shape(f"{m}/{tap}") for tap in taps} for m, taps in self.taps.items()}
 
-    def read(self, rows: np.ndarray, arrays: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """Tokens of rows of the store's clips, `[len(rows), N, C]` for each of `arrays` (default: the store's)."""
-        names = self.arrays if arrays is None else tuple(arrays)
-        if self._memory is not None:
-            where = torch.from_numpy(np.searchsorted(self._rows, rows))
-            return {name: self._memory[name].index_select(0, where) for name in names}
-        return {name: torch.from_numpy(values) for name, values in self._open().read(rows, names).items()}
+    def unit(self, clip: str) -> int:
+        """Number of the unit of the cache in which a clip lies; one unit is one file per tap."""
+        return self.clips[clip].start // self.unit_rows
 
-    def _load(self, allowed: int) -> None:
-        need, clips = self.row_bytes * len(self._rows), len(self.clips)
-        size = f"{need / 2**20:,.0f} MiB of features of {clips} clips"
-        if need > allowed:
-            progress.say(f"{size}: more than {allowed / 2**20:,.0f} MiB of free memory, read from disk batch by batch")
-            return
-        buffers = {n: np.empty((len(self._rows), *s.row_shape), s.dtype) for n, s in self.specs.items()}
-        with progress.task("load features", len(self._rows), "segments") as task:
-            for start in range(0, len(self._rows), ROWS_AT_ONCE):
-                part = slice(start, min(start + ROWS_AT_ONCE, len(self._rows)))
-                self._open().read(self._rows[part], self.arrays, {n: b[part] for n, b in buffers.items()})
-                task.advance(part.stop - part.start)
-        self._memory = {name: torch.from_numpy(buffer) for name, buffer in buffers.items()}
-        progress.say(f"{size} in memory")
+    def buffers(self, rows: int, *, pinned: bool = False) -> dict[str, Tensor]:
+        """Memory for `read` to fill, `[rows, N, C]` for each array; `pinned` for fast copies to CUDA."""
+        return {
+            name: torch.empty((rows, *spec.row_shape), dtype=getattr(torch, spec.dtype), pin_memory=pinned)
+            for name, spec in self.specs.items()
+        }
+
+    def read(
+        self, rows: np.ndarray, arrays: Sequence[str] | None = None, out: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """Tokens of rows of the store's clips.
+
+        Args:
+            rows: int64 `[n]`, each a row of one of `clips`.
+            arrays: which arrays; default: all of the store.
+            out: from `buffers`, of `n` rows or more: filled from the start, nothing is allocated. Not used with
+                residency `gpu`, where rows are gathered on the device.
+
+        Returns:
+            `[n, N, C]` for each array, views of `out` where given.
+        """
+        names = self.arrays if arrays is None else tuple(arrays)
+        if self.residency == "gpu" and self._memory is not None:
+            places = torch.from_numpy(np.searchsorted(self._rows, rows)).to(self.device)
+            return {name: self._memory[name].index_select(0, places) for name in names}
+        target = self.buffers(len(rows)) if out is None else out
+        found = {name: target[name][: len(rows)] for name in names}
+        if self._memory is None:
+            self._open().read(rows, names, {name: values.numpy() for name, values in found.items()})
+        else:
+            where = np.searchsorted(self._rows, rows)
+            for name, target_rows in found.items():  # numpy copies whole rows in this thread, without the GIL
+                np.take(self._memory[name].numpy(), where, axis=0, out=target_rows.numpy(), mode="clip")
+        return found
+
+    def _settle(self, wanted: str) -> str:
+        """Chooses the residency, says why, and loads what is to be loaded."""
+        need = self.row_bytes * len(self._rows)
+        choice = choose(wanted, need, self.device)
+        size = f"{need / 2**20:,.1f} MiB of features of {len(self.clips)} clips"
+        progress.say(f"{size}: residency {choice.place} ({choice.why})")
+        if choice.place == "ram":
+            self._memory = self.buffers(len(self._rows))
+            load(self._open(), self._rows, self._memory)
+        elif choice.place == "gpu":
+            staging = [self.buffers(max(1, STAGING_BYTES // self.row_bytes), pinned=True) for _ in range(2)]
+            self._memory = load_staged(self._open(), self._rows, staging, self.device)
+        return choice.place
 
     def _shape(self, array: str) -> tuple[int, int]:
         shape = tuple(self.specs[array].row_shape)
@@ -137,13 +150,66 @@ class FeatureStore:
         return self._cache
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None, "_memory": None}
+        return {**self.__dict__, "_cache": None, "_memory": None, "residency": "disk"}
 
 
-def free_bytes() -> int:
-    """Memory that can be filled without swapping, bytes."""
-    try:
-        text = Path("/proc/meminfo").read_text()
-        return int(text.split("MemAvailable:")[1].split()[0]) * 1024
-    except (OSError, IndexError, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+def load(cache: Cache, rows: np.ndarray, memory: Mapping[str, Tensor]) -> None:
+    """Reads rows straight into memory, checksums compared.
+
+    Args:
+        cache: the open cache.
+        rows: int64 `[n]`.
+        memory: `[n, N, C]` for each array, on the CPU.
+    """
+    with progress.task("load features", len(rows), "segments") as task:
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            stop = min(start + ROWS_AT_ONCE, len(rows))
+            part = {name: values[start:stop].numpy() for name, values in memory.items()}
+            cache.read(rows[start:stop], tuple(memory), part)
+            task.advance(stop - start)
+
+
+def load_staged(
+    cache: Cache, rows: np.ndarray, staging: Sequence[Mapping[str, Tensor]], device: torch.device
+) -> dict[str, Tensor]:
+    """Reads rows to a device through buffers in turn, so that one is copied while the next is read.
+
+    Args:
+        cache: the open cache.
+        rows: int64 `[n]`.
+        staging: buffers of the same number of rows, pinned for a CUDA device.
+        device: where to.
+
+    Returns:
+        `[n, N, C]` for each array, on `device`.
+    """
+    size = len(next(iter(staging[0].values())))
+    memory = {
+        name: torch.empty((len(rows), *values.shape[1:]), dtype=values.dtype, device=device)
+        for name, values in staging[0].items()
+    }
+    copied: list[torch.cuda.Event | None] = [None] * len(staging)
+    with progress.task("load features", len(rows), "segments") as task:
+        for number, start in enumerate(range(0, len(rows), size)):
+            turn, stop = number % len(staging), min(start + size, len(rows))
+            if (event := copied[turn]) is not None:
+                event.synchronize()  # what this buffer held has arrived
+            part = {name: values[: stop - start] for name, values in staging[turn].items()}
+            cache.read(rows[start:stop], tuple(part), {name: values.numpy() for name, values in part.items()})
+            for name, values in part.items():
+                memory[name][start:stop].copy_(values, non_blocking=True)
+            copied[turn] = copy_mark(device)
+            task.advance(stop - start)
+    for event in copied:
+        if event is not None:
+            event.synchronize()
+    return memory
+
+
+def copy_mark(device: torch.device) -> torch.cuda.Event | None:
+    """A mark behind the copies that were asked for so far on a CUDA device; None elsewhere, where copies are done."""
+    if device.type != "cuda":
+        return None
+    event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))
+    return event

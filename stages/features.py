@@ -6,6 +6,12 @@ Legend: B batch, T segments, N tokens, C channels.
     data = ClipFeatures(store, samples)
     for indices in data.batches(size=8, seed=0, epoch=3):
         batch = data.batch(indices)
+
+`ClipFeatures` is a torch `Dataset` that can be pickled, so torch's own loader works too, with any start method; each
+worker opens the cache itself. The order is that of the list, whatever the number of workers:
+
+    order = list(data.batches(size=8, seed=0, epoch=3))
+    DataLoader(data, sampler=order, batch_size=None, num_workers=2, multiprocessing_context="spawn")
 """
 
 from __future__ import annotations
@@ -21,7 +27,9 @@ from torch.utils.data import Dataset as TorchDataset
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
-from avpipe.stages.feature_store import FeatureStore, every_tap, taps_of
+from avpipe.stages.feature_store import FeatureStore
+from avpipe.stages.order import block_order, full_order
+from avpipe.stages.taps import every_tap, taps_of
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import ClipRows
@@ -54,7 +62,7 @@ class FeatureBatch:
 
 
 class ClipFeatures(TorchDataset[FeatureBatch]):
-    """Features of samples, as a torch `Dataset` of batches of one, and by batches of any size.
+    """Features of samples, as a torch `Dataset` (`data[3]`, `data[[3, 1]]`), and by batches.
 
     Args:
         store: where features come from.
@@ -74,13 +82,20 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> FeatureBatch:
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        return self.batch([index])
+    def __getitem__(self, index: int | Sequence[int]) -> FeatureBatch:
+        indices = list(index) if isinstance(index, Sequence) else [int(index)]
+        for place in indices:
+            if not 0 <= place < len(self):
+                raise IndexError(f"sample {place} of {len(self)}")
+        return self.batch(indices)
 
-    def batch(self, indices: Sequence[int]) -> FeatureBatch:
+    def batch(self, indices: Sequence[int], out: Mapping[str, Tensor] | None = None) -> FeatureBatch:
         """Features of the samples at these places.
+
+        Args:
+            indices: places of samples.
+            out: memory for the tokens, from `store.buffers`, with room for as many clips of the longest length; the
+                batch is good until it is filled again. Default: memory of its own.
 
         Raises:
             UsageError: the clip of one is missing.
@@ -91,18 +106,35 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         rows = steps + np.array([[c.start] for c in clips])
         present = np.arange(longest) < np.array([[c.segments] for c in clips])
         real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
-        flat = self.store.read(rows.ravel())
+        flat = self.store.read(rows.ravel(), out=out)
         tokens = {
             m: {tap: flat[f"{m}/{tap}"].view(*rows.shape, *shape) for tap, shape in taps.items()}
             for m, taps in self.store.shapes.items()
         }
         return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), torch.from_numpy(present & real))
 
-    def batches(self, size: int, *, seed: int | None = None, epoch: int = 0) -> Iterator[list[int]]:
-        """Places of the held samples in batches of `size`: shuffled by (seed, epoch), or in order without a seed."""
-        order = np.array(self.held, dtype=np.int64)
-        if seed is not None:
-            order = np.random.default_rng((seed, epoch)).permutation(order)
+    @property
+    def units(self) -> list[int]:
+        """The unit of the cache in which each held sample's clip lies."""
+        return [self.store.unit(self.samples[i].clip) for i in self.held]
+
+    def batches(
+        self, size: int, *, seed: int | None = None, epoch: int = 0, block_units: int = 0
+    ) -> Iterator[list[int]]:
+        """Places of the held samples in batches.
+
+        Args:
+            size: samples in a batch.
+            seed: with `epoch`, of the shuffle; None: in order.
+            epoch: number of the epoch.
+            block_units: units of the cache that are mixed at once; 0: all (`order` has both shuffles).
+        """
+        if seed is None:
+            order = np.array(self.held, dtype=np.int64)
+        elif block_units:
+            order = block_order(self.held, self.units, block_units, seed, epoch)
+        else:
+            order = full_order(self.held, seed, epoch)
         for start in range(0, len(order), size):
             yield order[start : start + size].tolist()
 

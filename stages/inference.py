@@ -13,6 +13,7 @@ from torch import nn
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.features import ClipFeatures, FeatureStore
+from avpipe.stages.loader import BatchReader
 from avpipe.stages.model import build_model
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import Prediction, Task
@@ -37,7 +38,13 @@ class Trained:
 
 
 def load_trained(
-    run: Path, config: RunConfig, cache: Cache, samples: Sequence[Sample], device: torch.device
+    run: Path,
+    config: RunConfig,
+    cache: Cache,
+    samples: Sequence[Sample],
+    device: torch.device,
+    *,
+    residency: str = "auto",
 ) -> Trained:
     """Loads the best checkpoint of a run, and the features of some samples.
 
@@ -47,14 +54,16 @@ def load_trained(
         cache: holds the features; `runs.refuse_other_features` checks that they are the right ones.
         samples: labelled samples.
         device: where the model computes.
+        residency: where the features are kept, see `residency`; `disk` suits a single pass.
 
     Raises:
-        UsageError: the run has no finished epoch, or the cache lacks a tap.
+        UsageError: the run has no finished epoch, the cache lacks a tap, or the residency cannot be.
     """
     model = build_model(config.model, config.train)
     facts = checkpoint.restore(run / runs.BEST, model)
     taps = {modality: tuple(shapes) for modality, shapes in config.model.shapes.items()}
-    store = FeatureStore(cache, taps, [sample.clip for sample in samples])
+    clips = [sample.clip for sample in samples]
+    store = FeatureStore(cache, taps, clips, residency=residency, device=device)
     return Trained(model.to(device).eval(), ClipFeatures(store, samples), facts)
 
 
@@ -66,6 +75,7 @@ def predict_samples(
     batch: int,
     device: torch.device,
     advance: Callable[[int], object] = lambda samples: None,
+    reader: BatchReader | None = None,
 ) -> list[Prediction]:
     """One prediction per sample of `data`, in order; samples without features get the task's blank one.
 
@@ -76,12 +86,13 @@ def predict_samples(
         batch: samples at a time.
         device: where the model lies.
         advance: called with the number of samples done.
+        reader: reads the batches; default: one of its own.
     """
+    reader = reader or BatchReader(data.store, batch, device)
     found: dict[int, Prediction] = {}
     model.eval()
-    with torch.no_grad():
-        for indices in data.batches(batch):
-            features = data.batch(indices).to(device)
-            found.update(zip(indices, task.predictions(model(features), features), strict=True))
-            advance(len(indices))
+    with torch.no_grad(), reader.batches(data, list(data.batches(batch))) as batches:
+        for features in batches:
+            found.update(zip(features.indices, task.predictions(model(features), features), strict=True))
+            advance(len(features.indices))
     return [found[i] if i in found else task.blank(i) for i in range(len(data))]

@@ -16,9 +16,16 @@ from avpipe.pipeline.media.decode import MediaSpec
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, model_names, select_taps
 
 STORAGE_DTYPES = ("float16", "float32")
+PLAIN_CODEC = "float16"
+"""The codec whose arrays have the plain name of their tap; all others are called `<tap>@<codec>`."""
 RAW_ARRAYS = {"visual": "visual/frames", "audio": "audio/samples"}
 LARGEST_BATCH = 32
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+
+
+def array_name(modality: str, tap: str, codec: str) -> str:
+    """Name of the array of a tap in a storage codec, such as `visual/blocks.3` or `visual/blocks.3@float32`."""
+    return f"{modality}/{tap}" if codec == PLAIN_CODEC else f"{modality}/{tap}@{codec}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class ModalityJob:
     def arrays(self, dtype: str) -> list[ArraySpec]:
         """The arrays of the taps."""
         shapes = self.facts.taps
-        return [ArraySpec(f"{self.facts.modality}/{tap}", shapes[tap], dtype) for tap in self.taps]
+        return [ArraySpec(array_name(self.facts.modality, tap, dtype), shapes[tap], dtype) for tap in self.taps]
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,8 @@ class ExtractJob:
 
     Attributes:
         cache: folder of the cache, absolute: workers have other working folders.
-        modalities: jobs by modality.
-        media: how clips are decoded.
+        modalities: jobs by modality, one or both.
+        media: how clips are decoded: the media of these modalities alone.
         dtype: storage type of the tokens.
         batch: inputs per backbone call; batches are padded to it, because results may depend on the batch size.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
@@ -64,7 +71,7 @@ class ExtractJob:
     deadline_seconds: float
 
     def arrays(self) -> list[ArraySpec]:
-        """Every array that the extraction fills: frames, samples and taps."""
+        """Every array that the extraction fills: frames, samples and taps of its modalities."""
         timeline = self.media.timeline
         found = []
         if self.media.frame_size is not None:
@@ -146,7 +153,7 @@ def resolve(
     batch: int | None,
     deadline_seconds: float,
 ) -> ExtractJob:
-    """Checks an extraction against what is known of its backbones, without loading anything.
+    """Checks an extraction of the modalities in `choices` against what is known of their backbones; loads nothing.
 
     Raises:
         UsageError: an unknown model, layer or dtype (the nearest name is offered).
@@ -164,10 +171,11 @@ def resolve(
         raise UsageError(f"a deadline of {deadline_seconds} s: give a number of seconds above 0")
     if DEVICE.fullmatch(device) is None:
         raise UsageError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N")
+    frame_size = modalities["visual"].facts.input_size if "visual" in modalities else None
     return ExtractJob(
         cache=cache.absolute(),
         modalities=modalities,
-        media=MediaSpec(dataset.timeline, modalities["visual"].facts.input_size, audio=True, decoder=decoder),
+        media=MediaSpec(dataset.timeline, frame_size, audio="audio" in modalities, decoder=decoder),
         dtype=dtype,
         batch=batch or _usual_batch(dataset, cache),
         device=device,

@@ -3,8 +3,9 @@
 config.yaml        everything that is needed to build the model again
 environment.json   versions, device, fingerprints and content hash of the cache, its weights, how demo data were made
 epochs.jsonl       one line per finished epoch
+steps.jsonl        one line per step: epoch, step (from 1), loss, lr
 best.safetensors   weights of the best epoch by validation, of the last one without validation
-last.safetensors   weights and optimizer state of the last finished epoch
+last.safetensors   all that is needed to go on: after the last finished epoch, or within the one that is running
 metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
 """
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
     from avpipe.pipeline.manifest import Dataset, Sample
 
-CONFIG, ENVIRONMENT, EPOCHS = "config.yaml", "environment.json", "epochs.jsonl"
+CONFIG, ENVIRONMENT, EPOCHS, STEPS = "config.yaml", "environment.json", "epochs.jsonl", "steps.jsonl"
 BEST, LAST = "best.safetensors", "last.safetensors"
 
 

@@ -2,14 +2,15 @@
 
     run = train(TrainOptions(dataset="ave", overrides=("epochs=20",)))
 
-Every random number of an epoch comes from (seed, epoch), so a run that was killed goes on after its last finished epoch
-exactly as if nothing had happened (bit for bit on a CPU with the same number of threads).
+Every random number of an epoch comes from (seed, epoch), and a checkpoint holds how far they were used, so a run that
+was killed goes on at the step after its last checkpoint exactly as if nothing had happened (bit for bit on a CPU with
+the same number of threads). Where features are kept, and how many threads read them, changes no bit of it either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ from avpipe.stages.train_loop import Trainer
 if TYPE_CHECKING:
     import torch
 
+    from avpipe.pipeline.cache import Cache
+
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
@@ -41,6 +44,8 @@ class TrainOptions:
         run: folder of the run; None: a new one below `./runs`.
         resume: go on with the run in `run`.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        residency: where features are kept: `disk`, `ram`, `gpu` or `auto`.
+        checkpoint_seconds: seconds after the last checkpoint at which one is written within an epoch; 0: at every step.
         overrides: `key=value` settings.
     """
 
@@ -53,6 +58,8 @@ class TrainOptions:
     run: Path | None = None
     resume: bool = False
     device: str = "auto"
+    residency: str = "auto"
+    checkpoint_seconds: float = 300.0
     overrides: tuple[str, ...] = ()
 
     def named(self) -> dict[str, str]:
@@ -82,7 +89,8 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     inputs = find_inputs(options.dataset, options.root, options.cache)
     dataset = inputs.dataset
     config = settings(options, dataset.task)
-    store = _store(inputs, every_tap(inputs.cache, config.modalities))
+    store = _store(inputs, every_tap(inputs.cache, config.modalities, config.codec), options, device)
+    config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
     train_data = ClipFeatures(store, labelled(dataset, "train"))
     if not train_data.samples:
         raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
@@ -104,7 +112,7 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
     runs.write_start(run, run_config, runs.environment_of(inputs.cache, device, dataset, config.modalities))
     progress.say(f"run: {run}")
-    _fit(run, run_config, inputs, store, train_data, device, resume=False)
+    _fit(run, run_config, inputs, train_data, options, device)
     return run
 
 
@@ -119,9 +127,9 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
-    store = _store(inputs, config.model.shapes)
+    store = _store(inputs, config.model.shapes, options, device)
     train_data = ClipFeatures(store, labelled(inputs.dataset, "train"))
-    _fit(run, config, inputs, store, train_data, device, resume=True)
+    _fit(run, config, inputs, train_data, options, device)
     return run
 
 
@@ -162,29 +170,40 @@ def _if_there(folder: str) -> Path | None:
     return Path(folder) if Path(folder).is_dir() else None
 
 
-def _store(inputs: Inputs, taps: Mapping[str, Iterable[str]]) -> FeatureStore:
+def _store(
+    inputs: Inputs, taps: Mapping[str, Iterable[str]], options: TrainOptions, device: torch.device
+) -> FeatureStore:
     clips = [sample.clip for split in ("train", "val") for sample in inputs.dataset.split(split)]
-    return FeatureStore(inputs.cache, {m: tuple(names) for m, names in taps.items()}, clips)
+    names = {m: tuple(names) for m, names in taps.items()}
+    return FeatureStore(inputs.cache, names, clips, residency=options.residency, device=device)
+
+
+def _resolved_shuffle(wanted: str, cache: Cache, store: FeatureStore) -> str:
+    """What `auto` comes to: `block` where batches are read from a network disk."""
+    if wanted != "auto":
+        return wanted
+    slow = store.residency == "disk" and cache.access == "pread"
+    progress.say(f"shuffle: {'block: batches are' if slow else 'full: batches are not'} read from a network disk")
+    return "block" if slow else "full"
 
 
 def _fit(
     run: Path,
     config: RunConfig,
     inputs: Inputs,
-    store: FeatureStore,
     train_data: ClipFeatures,
+    options: TrainOptions,
     device: torch.device,
-    *,
-    resume: bool,
 ) -> None:
     """Trains to the end."""
-    val_data = ClipFeatures(store, labelled(inputs.dataset, "val"))
+    val_data = ClipFeatures(train_data.store, labelled(inputs.dataset, "val"))
     say_missing("training", train_data.missing, len(train_data), "left out")
     consequence = "scored as nothing found" if val_data.held else "no epoch is validated, the last one is kept"
     say_missing("validation", val_data.missing, len(val_data), consequence)
     sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
+    trainer = Trainer(run, config, sides[0], sides[1], device, checkpoint_seconds=options.checkpoint_seconds)
     try:
-        Trainer(run, config, sides[0], sides[1], device).fit(resume=resume)
+        trainer.fit(resume=options.resume)
     except KeyboardInterrupt:
-        progress.say(f"interrupted; finished epochs are kept: go on with avpipe train --run {run} --resume")
+        progress.say(f"interrupted: go on after the last checkpoint with avpipe train --run {run} --resume")
         raise

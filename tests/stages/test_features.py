@@ -33,7 +33,7 @@ def mixed(tmp_path, fill_cache):
 
 def stores(cache, clips):
     taps = every_tap(cache, BOTH)
-    return FeatureStore(cache, taps, clips), FeatureStore(cache, taps, clips, ram_bytes=0)
+    return tuple(FeatureStore(cache, taps, clips, residency=where) for where in ("ram", "disk"))
 
 
 def test_taps_are_in_order_of_depth(mixed):
@@ -67,8 +67,11 @@ def test_missing_clips_are_left_out_of_batches(mixed):
     assert list(data.batches(2)) == [[0, 2]]
     with pytest.raises(UsageError, match="'gone' is not in cache"):
         data[1]
-    with pytest.raises(IndexError):
-        data[3]
+    for outside in (3, -1, [0, 3]):
+        with pytest.raises(IndexError):
+            data[outside]
+    assert data[[2, 0]].indices == (2, 0)
+    assert data[np.int64(2)].indices == (2,)
 
 
 def test_shuffles_by_seed_and_epoch_and_covers_everything(mixed):
@@ -97,17 +100,6 @@ def test_a_pickled_copy_reads_from_the_cache(mixed):
     for modality, taps in data[0].tokens.items():
         for tap, values in taps.items():
             assert copy[0].tokens[modality][tap].equal(values)
-
-
-@pytest.mark.slow
-def test_workers_of_a_torch_loader(mixed):
-    store, _ = stores(mixed, ["clip0", "clip1"])
-    data = ClipFeatures(store, [sample("clip0", 3), sample("clip1", 5)])
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=None, num_workers=1, multiprocessing_context="spawn", in_order=True
-    )
-    found = [batch.tokens["visual"]["blocks.10"][0, :, 0, 0].tolist() for batch in loader]
-    assert found == [[0, 1, 2], [10, 11, 12, 13, 14]]
 
 
 def test_says_what_the_cache_lacks(tmp_path, fill_cache, mixed):

@@ -112,17 +112,19 @@ def test_several_exchanges_are_averaged(lengths):
         shuffle_costs(Sum(), data, task, batch=3, device=CPU, exchanges=0)
 
 
-@pytest.mark.parametrize("ram_bytes", [None, 0])
-def test_only_the_exchanged_arrays_are_read_of_the_givers(lengths, ram_bytes, monkeypatch):
+@pytest.mark.parametrize("residency", ["ram", "disk"])
+def test_only_the_exchanged_arrays_are_read_of_the_givers(lengths, residency, monkeypatch):
     data, task = lengths
-    store = FeatureStore(open_cache(data.store.path), data.store.taps, data.store.clips, ram_bytes=ram_bytes)
+    store = FeatureStore(open_cache(data.store.path), data.store.taps, data.store.clips, residency=residency)
     rows = np.array([0, 3, 1])
     for name, values in store.read(rows, ["audio/blocks.9"]).items():
         assert name == "audio/blocks.9"
         assert (values == store.read(rows)[name]).all()
     asked, read = [], FeatureStore.read
     monkeypatch.setattr(
-        FeatureStore, "read", lambda self, rows, arrays=None: asked.append(arrays) or read(self, rows, arrays)
+        FeatureStore,
+        "read",
+        lambda self, rows, arrays=None, out=None: asked.append(arrays) or read(self, rows, arrays, out),
     )
     shuffle_costs(Sum(), ClipFeatures(store, data.samples), task, batch=4, device=CPU)
     both = ("blocks.9", "blocks.10")

@@ -2,10 +2,6 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import textwrap
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +12,12 @@ import yaml
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import AvpipeError, CacheMismatch, CorruptionFound, UsageError
 from avpipe.stages import checkpoint, runs
+from avpipe.stages.best import best_epoch, selected_by
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.evaluate import evaluate
+from avpipe.stages.optimizer import learning_rate
 from avpipe.stages.train import TrainOptions, train
-from avpipe.stages.train_loop import Trainer, best_epoch, learning_rate, selected_by
+from avpipe.stages.train_loop import Trainer
 
 SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
 
@@ -46,7 +44,7 @@ def epochs_of(run):
     """Epoch records without what differs from run to run: times and memory."""
     records = [json.loads(line) for line in (run / "epochs.jsonl").read_text().splitlines()]
     for record in records:
-        for key in ("train_seconds", "val_seconds", "peak_rss_mib"):
+        for key in ("train_seconds", "wait_seconds", "val_seconds", "peak_rss_mib"):
             assert record.pop(key) >= 0
     return records
 
@@ -64,7 +62,9 @@ def test_events_are_learned(toy_events, method):
     assert max(r["val_accuracy"] for r in records) > 0.8
     assert run.parent == Path("runs")
     assert run.name.endswith(f"-ave-distill-{method}")
-    assert {p.name for p in run.iterdir()} == {runs.CONFIG, runs.ENVIRONMENT, runs.EPOCHS, runs.BEST, runs.LAST}
+    assert {p.name for p in run.iterdir()} == {
+        *(runs.CONFIG, runs.ENVIRONMENT, runs.EPOCHS, runs.STEPS, runs.BEST, runs.LAST)
+    }
 
 
 def test_masks_are_learned(toy_masks):
@@ -92,10 +92,10 @@ def test_same_seed_same_run_other_seed_other_run(toy_events, toy_masks, kind):
 def test_every_epoch_trains_on_every_sample_in_an_order_of_its_own(toy_events, monkeypatch):
     seen, step = [], Trainer._step
 
-    def watch(trainer, indices, rate):
+    def watch(trainer, batch, rate):
         assert trainer.model.training
-        seen.append(indices)
-        return step(trainer, indices, rate)
+        seen.append(batch.indices)
+        return step(trainer, batch, rate)
 
     monkeypatch.setattr(Trainer, "_step", watch)
     for seed in (0, 1):
@@ -172,28 +172,6 @@ def test_without_features_for_validation_the_last_epoch_is_kept(make_toy, tmp_pa
     assert result["selected_by"] == "last epoch: no validation sample with features"
     assert any("no epoch is validated, the last one is kept" in line for line in said)
     assert any(line.startswith("kept: epoch 3 of 3 (last epoch: no validation sample with features)") for line in said)
-
-
-@pytest.mark.slow
-def test_killed_and_resumed_equals_unbroken(toy_events, tmp_path):
-    program = """
-        import sys, torch
-        from pathlib import Path
-        from avpipe.stages.train import TrainOptions, train
-        torch.set_num_threads(1)
-        train(TrainOptions(cache=Path(sys.argv[1]), run=Path(sys.argv[2]), overrides=tuple(sys.argv[3:])))
-    """
-    arguments = [str(toy_events.cache), str(tmp_path / "run"), *SMALL, "epochs=40"]
-    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(program), *arguments])
-    log = tmp_path / "run" / runs.EPOCHS
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not (log.exists() and len(log.read_text().splitlines()) >= 5):
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    assert 5 <= len(epochs_of(tmp_path / "run")) < 40
-    train(TrainOptions(run=tmp_path / "run", resume=True))
-    assert_equal_runs(tmp_path / "run", train(options(toy_events, "epochs=40", run=tmp_path / "whole")))
 
 
 def test_resuming_a_finished_run_says_so(toy_events, unbroken, said):

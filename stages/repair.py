@@ -1,0 +1,170 @@
+"""Making damaged features of a cache again: from its own frames and samples where they are sound, else the media."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+
+from avpipe.pipeline.cache import ArraySpec, Cache, open_cache
+from avpipe.pipeline.cache.records import CommittedClip
+from avpipe.pipeline.cache.repair import RepairReport, repair
+from avpipe.pipeline.errors import AvpipeError, InputRejected
+from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media.decode import MediaSpec, signature
+from avpipe.pipeline.timeline import Timeline
+from avpipe.stages.backbones import BackboneChoice, facts_of
+from avpipe.stages.extract_unit import UnitRunner
+from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob, array_name
+from avpipe.stages.taps import codec_of
+
+DECODE_SECONDS = 60.0
+
+
+def repair_cache(
+    path: Path, *, root: Path | None = None, weights: Mapping[str, str] | None = None, device: str = "auto"
+) -> RepairReport:
+    """Repairs a cache with the backbones that it was made with.
+
+    Args:
+        path: folder of the cache.
+        root: folder of the dataset, for clips whose frames or samples are damaged; default: where it was then.
+        weights: modality -> weights, where they lie elsewhere now.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        CacheMismatch: the weights are not those of the cache.
+    """
+    makers: list[FeatureMaker] = []
+
+    def remake_for(cache: Path) -> FeatureMaker:
+        makers.append(FeatureMaker(open_cache(cache), root, weights or {}, device))
+        return makers[0]
+
+    try:
+        return repair(path, remake_for)
+    finally:
+        for maker in makers:
+            maker.close()
+
+
+class FeatureMaker:
+    """Makes features of a cache's clips again.
+
+    Args:
+        cache: the cache.
+        root: folder of the dataset, None for where it was extracted from.
+        weights: modality -> weights, where they lie elsewhere now.
+        device: where the backbones run.
+    """
+
+    def __init__(self, cache: Cache, root: Path | None, weights: Mapping[str, str], device: str) -> None:
+        self._cache, self._root, self._weights, self._device = cache, root, weights, device
+        self._runners: dict[str, UnitRunner] = {}
+        self._clips: dict[str, Clip] | None = None
+
+    def __call__(
+        self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, npt.NDArray[Any]]
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+        """Features of a clip; see `avpipe.pipeline.cache.rewrite.Remake`."""
+        wanted = [self._cache.arrays[name] for name in sorted(arrays)]
+        media = {modality: raw[name] for modality, name in RAW_ARRAYS.items() if name in raw}
+        provenance: dict[str, str] = {}
+        lacking = frozenset({array.modality for array in wanted} - media.keys())
+        if lacking:
+            decoded = self._runner("float16").source.decode(self._find(clip), lacking)
+            media, provenance = media | decoded.values, decoded.provenance
+        values = {RAW_ARRAYS[modality]: rows for modality, rows in media.items()}
+        taps = [array for array in wanted if array.name not in RAW_ARRAYS.values()]
+        for codec in sorted({codec_of(array) for array in taps}):
+            modalities = {array.modality for array in taps if codec_of(array) == codec}
+            runner = self._runner(codec)
+            values |= runner.tokens({modality: media[modality] for modality in sorted(modalities)})
+            provenance |= runner.software(modalities)
+        return {array.name: values[_name_when_made(array)] for array in wanted}, provenance
+
+    def close(self) -> None:
+        """Ends the decoders and lets go of the backbones."""
+        for runner in self._runners.values():
+            runner.close()
+
+    def _find(self, clip: CommittedClip) -> Clip:
+        """Where a clip's media are, as they were when it was cached."""
+        if self._clips is None:
+            self._clips = self._load_clips()
+        found = self._clips.get(clip.id)
+        if found is None:
+            raise InputRejected(
+                f"clip {clip.id!r} is not in the dataset any more", stage="manifest", hint="restore it, then repair"
+            )
+        if signature(found) != clip.signature:
+            raise InputRejected(
+                f"the files of clip {clip.id!r} have changed since it was cached",
+                stage="manifest",
+                hint="restore them, or extract into another --cache",
+            )
+        return found
+
+    def _load_clips(self) -> dict[str, Clip]:
+        from avpipe.pipeline.datasets import load_dataset
+
+        known = self._cache.dataset
+        try:
+            dataset = load_dataset(str(known["name"]), self._root or Path(str(known["root"])))
+        except AvpipeError as error:
+            raise InputRejected(str(error), stage="manifest", hint="name the data's folder with --root") from error
+        return {clip.id: clip.absolute() for clip in dataset.clips}
+
+    def _runner(self, codec: str) -> UnitRunner:
+        if codec not in self._runners:
+            runner = self._runners[codec] = UnitRunner(self._job(codec))
+            specs = self._cache.specs
+            runner.check_weights({m: specs[m].fields["weights"]["sha256"] for m in specs if self._taps(m, codec)})
+        return self._runners[codec]
+
+    def _job(self, codec: str) -> ExtractJob:
+        """The extraction that made the cache, as its specs tell it."""
+        specs, timeline = self._cache.specs, self._timeline()
+        modalities = {}
+        for modality, spec in specs.items():
+            asked = {key: spec.request[key] for key in ("modality", "model", "weights", "image_size")}
+            choice = BackboneChoice(**asked)
+            if modality in self._weights:
+                choice = replace(choice, weights=self._weights[modality])
+            modalities[modality] = ModalityJob(choice, facts_of(choice, timeline), self._taps(modality, codec))
+        size = modalities["visual"].facts.input_size if "visual" in modalities else None
+        return ExtractJob(
+            cache=self._cache.path.absolute(),
+            modalities=modalities,
+            media=MediaSpec(timeline, size, audio="audio" in modalities),
+            dtype=codec,
+            batch=int(next(iter(specs.values())).fields["batch"]),
+            device=self._device,
+            deadline_seconds=DECODE_SECONDS,
+        )
+
+    def _timeline(self) -> Timeline:
+        known: dict[str, Any] = {}
+        for spec in self._cache.specs.values():
+            known |= spec.fields["media"]
+        names = ("segment_seconds", "frame_position", "sample_rate")
+        return Timeline(**{name: known[name] for name in names if name in known})
+
+    def _taps(self, modality: str, codec: str) -> tuple[str, ...]:
+        arrays = [array for array in self._cache.arrays.values() if array.modality == modality]
+        taps = [array for array in arrays if array.name not in RAW_ARRAYS.values()]
+        return tuple(_plain_tap(array) for array in taps if codec_of(array) == codec)
+
+
+def _plain_tap(array: ArraySpec) -> str:
+    return array.tap.partition("@")[0]
+
+
+def _name_when_made(array: ArraySpec) -> str:
+    """What a runner calls an array."""
+    if array.name in RAW_ARRAYS.values():
+        return array.name
+    return array_name(array.modality, _plain_tap(array), codec_of(array))
