@@ -16,6 +16,7 @@ from pathlib import Path
 
 from avpipe.pipeline import plan, progress
 from avpipe.pipeline.cache import CacheWriter, Plan, Quarantined, open_cache
+from avpipe.pipeline.cache.compact import compact, wanted
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.locate import is_cache
@@ -92,7 +93,15 @@ def extract(
             expected = expected or executor.call(weights_of, job)
             _create(dataset, job, executor, unit_segments)
             outcomes, left = _rounds(dataset, job, expected, executor, interrupt, retry)
+        _compact_if_worth_it(Layout(job.cache))
     return _summary(dataset, job, outcomes, left, begun)
+
+
+def _compact_if_worth_it(layout: Layout) -> None:
+    """Indexes the ledger where many units have been committed since the last time, so that it opens fast."""
+    ledger = Ledger(layout)
+    if wanted(ledger, ledger.compaction):
+        compact(layout, ledger)
 
 
 def _expected_weights(job: ExtractJob, ledger: Ledger) -> dict[str, str] | None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import resource
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cache_toy as toy
@@ -62,23 +66,35 @@ def test_a_loss_while_the_record_is_written_is_noticed(tmp_path, monkeypatch, la
     assert not list((path / "ledger" / "records").iterdir())
 
 
-def test_a_unit_that_cannot_open_all_its_files_leaves_none(tmp_path, monkeypatch):
-    path, original, opened = tmp_path / "c", Path.open, []
+def _open_files() -> set[int]:
+    """Descriptors of this process; one more is that of the look."""
+    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
 
-    def open_some(self, *args, **kwargs):
-        if len(opened) == 2:
-            raise OSError(24, "Too many open files")
-        opened.append(original(self, *args, **kwargs))
-        return opened[-1]
 
+@contextmanager
+def _two_more_files() -> Iterator[None]:
+    """This process can open two files, and no third one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fillers, highest = [], max(_open_files())
+    while not fillers or fillers[-1] < highest:
+        fillers.append(os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fillers[-1] + 3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for filler in fillers:
+            os.close(filler)
+
+
+def test_a_unit_that_cannot_open_all_its_files_leaves_none(tmp_path):
+    path = tmp_path / "c"
     with toy.begin(path) as writer:
         (work,) = writer.plan(CLIPS, toy.ARRAYS).pending
-        with monkeypatch.context() as patched:
-            patched.setattr(Path, "open", open_some)
-            with pytest.raises(EnvironmentLacking, match=r"Too many open files.*ulimit -n"):
-                writer.unit(work)
-        assert len(opened) == 2
-        assert all(stream.closed for stream in opened)
+        before = _open_files()
+        with _two_more_files(), pytest.raises(EnvironmentLacking, match=r"Too many open files.*ulimit -n"):
+            writer.unit(work)
+        assert _open_files() == before
         assert toy.left_temporaries(path) == []
 
 
