@@ -8,7 +8,7 @@ is committed when a sealed record names its files and their hashes; what no reco
 | `layout` | paths, array specs |
 | `documents` | sealed JSON documents, `zarr.json` |
 | `durable`, `lock`, `lease` | file operations that last; locks; which writer works on which unit |
-| `records`, `ledger`, `ledger_files`, `spec` | what the ledger says |
+| `records`, `ledger`, `ledger_facts`, `ledger_files`, `spec` | what the ledger says |
 | `compact`, `generations`, `compact_encode`, `_decode`, `_check`, `_spare` | the ledger as Parquet |
 | `planner` | which clips go to which unit |
 | `writer`, `unit`, `joining`, `shard`, `stream`, `values`, `content` | writing |

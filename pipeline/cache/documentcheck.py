@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from avpipe.pipeline.cache import documents, twins
@@ -11,36 +12,33 @@ from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.ledger_files import OnFault
 from avpipe.pipeline.cache.links import leads_through
 from avpipe.pipeline.cache.lock import is_alive, shared
+from avpipe.pipeline.errors import CorruptionFound
 
 
-def check_twins(ledger: Ledger, on_fault: OnFault) -> None:
+def check_twins(layout: Layout, on_fault: OnFault) -> None:
     """Compares every document with its twin.
 
     Args:
-        ledger: read before; tells whose record a document is.
+        layout: paths of the cache.
         on_fault: called with each twin that is missing or differs. A writer that lives may be about to write one.
     """
-    layout = ledger.layout
     for path in {*twins.documents_of(layout), *twins.documents_with_twins(layout)}:
-        twin = layout.twin(path)
-        if (data := _content(path)) is None or _content(twin) == data:
+        twin, data = layout.twin(path), _content(path)
+        found = _content(twin)
+        if data is None or found == data or (found is None and _may_follow(layout, path, data)):
             continue
-        if not twin.exists() and _may_follow(ledger, path):
-            continue
-        what = f"differs from {path}" if twin.exists() else "is missing: it is the second copy of a document"
+        what = f"differs from {path}" if found is not None else "is missing: it is the second copy of a document"
         on_fault(twin, f"{twin} {what}; `avpipe cache repair` mends it")
 
 
-def _may_follow(ledger: Ledger, path: Path) -> bool:
-    """Whether somebody is still at work on a document that has no twin yet."""
-    layout = ledger.layout
-    if path.parent == layout.records:
-        unit, sequence, _ = path.name.split(".")
-        records = ledger.records.get(int(unit), [])
-        writers = [record.writer for record in records if record.sequence == int(sequence)]
-        return any(is_alive(layout, writer) for writer in writers) and not layout.twin(path).exists()
-    with shared(layout.planner_lock):  # all other documents are written under it, twins included
-        return layout.twin(path).exists()
+def _may_follow(layout: Layout, path: Path, data: bytes) -> bool:
+    """Whether somebody is still at work on a document that had no twin, or was until just now."""
+    if path.parent != layout.records:
+        with shared(layout.planner_lock):  # all other documents are written under it, twins included
+            return layout.twin(path).exists()
+    with suppress(CorruptionFound, KeyError):
+        return is_alive(layout, str(documents.unseal(data, path)["writer"])) or layout.twin(path).exists()
+    return False
 
 
 def wrong_zarr_documents(layout: Layout, links: frozenset[Path]) -> list[Path]:

@@ -7,7 +7,7 @@ other writers is cheap. What no record names does not exist, whatever files ther
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from avpipe.pipeline.cache.compact_decode import without_collector
 from avpipe.pipeline.cache.documents import read_sealed
 from avpipe.pipeline.cache.generations import Compaction, load
 from avpipe.pipeline.cache.layout import FORMAT, ArraySpec, Layout
+from avpipe.pipeline.cache.ledger_facts import LedgerFacts
 from avpipe.pipeline.cache.ledger_files import LedgerFiles, OnFault, refuse
 from avpipe.pipeline.cache.recordcheck import misplaced
-from avpipe.pipeline.cache.records import CommittedClip, CommittedFile, Quarantined, Record
+from avpipe.pipeline.cache.records import Record
 from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.cache.twins import documents_with_twins
 from avpipe.pipeline.errors import CorruptionFound, UsageError
@@ -28,7 +29,7 @@ _PLAN_NAME = re.compile(r"(\d{8,})\.json")
 _SPEC_NAME = re.compile(r"spec-([a-z0-9_]+)\.json")
 
 
-class Ledger:
+class Ledger(LedgerFacts):
     """A snapshot of a cache's ledger.
 
     Attributes:
@@ -37,11 +38,7 @@ class Ledger:
         unit_rows: rows of a unit.
         specs: by modality.
         arrays: every declared array, by name.
-        planned: unit -> clip id -> (first row, segments).
-        placement: clip id -> the last unit that it was planned in.
-        records: unit -> its commit records in order.
-        held: unit -> clip id -> arrays in which it is committed there.
-        home: clip id -> the last unit that holds it committed; rows elsewhere are superseded.
+        compaction: the compaction that was read, None where there is none.
 
     Args:
         layout: paths of the cache.
@@ -54,6 +51,7 @@ class Ledger:
     """
 
     def __init__(self, layout: Layout, on_fault: OnFault | None = None, *, compacted: bool = True) -> None:
+        super().__init__()
         self.layout = layout
         self._on_fault = on_fault or refuse
         self._files = LedgerFiles(self._on_fault)
@@ -61,12 +59,6 @@ class Ledger:
         self.unit_rows: int = self.info.get("unit_rows", 1)
         self.specs: dict[str, Spec] = {}
         self.arrays: dict[str, ArraySpec] = {}
-        self.planned: dict[int, Mapping[str, tuple[int, int]]] = {}
-        self.placement: dict[str, int] = {}
-        self.records: dict[int, list[Record]] = {}
-        self.held: dict[int, dict[str, frozenset[str]]] = {}
-        self.home: dict[str, int] = {}
-        self._last_word: dict[str, tuple[tuple[int, int], Quarantined | None]] = {}
         self._plan_damaged = False
         twins = documents_with_twins(layout)  # listed first: a twin is written after its document
         self.compaction = load(layout, _say_damaged) if compacted else None
@@ -100,66 +92,12 @@ class Ledger:
             self._read_plans()
             self._add_record(unit, sequence, path)
 
-    @property
-    def units(self) -> int:
-        """Number of units planned."""
-        return len(self.planned)
-
-    def arrays_of(self, clip: str, unit: int) -> frozenset[str]:
-        """Arrays in which a clip is committed in a unit."""
-        return self.held.get(unit, {}).get(clip, frozenset())
-
-    def unit_arrays(self, unit: int) -> set[str]:
-        """Arrays that have a shard file in a unit."""
-        return set(self.files(unit))
-
-    def current(self, unit: int, array: str) -> CommittedFile:
-        """The shard file of an array in a unit: the last that was committed, as a repair takes an earlier one's place.
-
-        Raises:
-            KeyError: the unit has no such shard.
-        """
-        return self.files(unit)[array]
-
-    def files(self, unit: int) -> dict[str, CommittedFile]:
-        """The shard files of a unit by array, without those that a repair has replaced."""
-        return {file.array: file for record in self.records.get(unit, ()) for file in record.files}
-
-    def clips_in(self, unit: int, array: str) -> tuple[CommittedClip, ...]:
-        """Clips that have rows in a shard, by the record that committed it first; superseded ones too."""
-        for record in self.records.get(unit, ()):
-            if any(file.array == array for file in record.files):
-                return record.clips
-        return ()
-
-    def living(self, unit: int) -> Iterator[tuple[CommittedClip, Record]]:
-        """Committed clips of a unit, once per record, without those that a later unit supersedes."""
-        for record in self.records.get(unit, ()):
-            for clip in record.clips:
-                if self.home[clip.id] == unit:
-                    yield clip, record
-
-    def attempts(self, clip: str) -> int:
-        """How often a clip has failed."""
-        word = self._last_word.get(clip, (None, None))[1]
-        return word.attempts if word else 0
-
-    def quarantined_in(self, clip: str, unit: int) -> Quarantined | None:
-        """The entry of a clip that was rejected in a unit, if the last word on it is that one."""
-        key, word = self._last_word.get(clip, ((-1, -1), None))
-        return word if key[0] == unit else None
-
-    def quarantined(self) -> tuple[Quarantined, ...]:
-        """Clips whose last word is a rejection, by unit."""
-        words = [word for _, word in self._last_word.values() if word]
-        return tuple(sorted(words, key=lambda q: (q.unit, q.clip)))
-
     def _take_compaction(self, compaction: Compaction) -> None:
         """Takes over what a compaction says; the documents that it covers must be there, but are not read."""
         self._read_specs()
         self._read_arrays()
         for unit, clips in enumerate(compaction.plan):
-            self._plan_unit(unit, clips)
+            self.plan_unit(unit, clips)
         self._files.skip(self.layout.plan_document(first) for first in range(len(compaction.plan)))
         for record in compaction.records:
             path = self.layout.record(record.unit, record.sequence)
@@ -228,11 +166,7 @@ class Ledger:
             self._plan_damaged = True
             return
         for unit, clips in enumerate(content["units"], start=content["first_unit"]):
-            self._plan_unit(unit, clips)
-
-    def _plan_unit(self, unit: int, clips: Iterable[tuple[str, int, int]]) -> None:
-        self.planned[unit] = {clip: (start, segments) for clip, start, segments in clips}
-        self.placement.update(dict.fromkeys(self.planned[unit], unit))
+            self.plan_unit(unit, clips)
 
     def _new_records(self) -> list[tuple[tuple[int, int], Path]]:
         found = [((int(u), int(s)), p) for (u, s), p in self._files.unread(self.layout.records, _RECORD_NAME)]
@@ -265,19 +199,7 @@ class Ledger:
         if problem := self._contradiction(record, unit, sequence, path):
             self._on_fault(*problem)
             return
-        self.records.setdefault(unit, []).append(record)
-        held, names = self.held.setdefault(unit, {}), frozenset(f.array for f in record.files)
-        for clip in record.clips if not record.repairs else ():  # a repair restores what was held already
-            held[clip.id] = held[clip.id] | names if clip.id in held else names
-            self.home[clip.id] = max(unit, self.home.get(clip.id, unit))
-            self._remember(clip.id, record, None)
-        for entry in record.quarantined:
-            self._remember(entry.clip, record, entry)
-
-    def _remember(self, clip: str, record: Record, word: Quarantined | None) -> None:
-        key = (record.unit, record.sequence)
-        if key >= self._last_word.get(clip, ((-1, -1), None))[0]:
-            self._last_word[clip] = key, word
+        self.take(record)
 
     def _contradiction(self, record: Record, unit: int, sequence: int, path: Path) -> tuple[Path, str] | None:
         """What in the rest of the ledger does not fit a record: the file at fault, and a message."""

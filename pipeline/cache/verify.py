@@ -96,7 +96,7 @@ class _Verification:
         ledger = Ledger(self.layout, on_fault=self._document_fault, compacted=False)
         if ledger.info:  # without it nothing is known about the arrays
             sound = len(self.faults) == len(self.links)
-            check_twins(ledger, self._document_fault)
+            check_twins(self.layout, self._document_fault)
             for path, message in check_compaction(self.layout, ledger):
                 self._document_fault(path, message)
             self._check_zarr_documents()

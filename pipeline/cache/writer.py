@@ -74,12 +74,13 @@ class CacheWriter:
             kept = (layout.arrays, layout.plan, layout.records)
             for folder in (*kept, *map(layout.twin, kept), layout.temporaries):
                 durable.make_folder(folder)
-            temporaries = WriterFolder(layout)
-            content = {"format": FORMAT, "unit_rows": unit_rows, "created": time.time(), "dataset": dict(dataset)}
-            durable.put_if_absent(layout.cache_document, seal(content), temporaries.fresh("cache.json"))
-            temporaries.close()
-        writer = cls.open(path)
-        with exclusive(layout.planner_lock):
+        with exclusive(layout.planner_lock):  # so that whoever verifies meanwhile waits until all of it is there
+            if not layout.cache_document.exists():
+                temporaries = WriterFolder(layout)
+                content = {"format": FORMAT, "unit_rows": unit_rows, "created": time.time(), "dataset": dict(dataset)}
+                durable.put_if_absent(layout.cache_document, seal(content), temporaries.fresh("cache.json"))
+                temporaries.close()
+            writer = cls.open(path)
             writer._grow()
         return writer
 
@@ -112,8 +113,10 @@ class CacheWriter:
         wanted = Spec.of(modality, fields, request)
         self._ledger.refresh()
         if modality not in self._ledger.specs:
-            durable.put_if_absent(self._layout.spec(modality), seal(wanted.as_json()), self._folder.fresh("spec.json"))
-            twins.complete(self._layout, self._folder)
+            path = self._layout.spec(modality)
+            with exclusive(self._layout.planner_lock):
+                durable.put_if_absent(path, seal(wanted.as_json()), self._folder.fresh("spec.json"))
+                twins.complete(self._layout, self._folder)
             self._ledger.refresh()
         refuse_difference(self._ledger.specs[modality], wanted, self.path)
 
