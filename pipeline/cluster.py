@@ -100,7 +100,7 @@ def dask_executor(
     with dask.config.set(settings):
         if scheduler:
             try:
-                client = Client(scheduler, timeout="20s")
+                client = Client(scheduler)  # waits as long as Dask is configured to
             except (OSError, TimeoutError, ValueError) as error:
                 raise EnvironmentLacking(
                     f"no Dask scheduler answers at {scheduler!r} ({error}): start one with `dask scheduler`, "

@@ -51,6 +51,8 @@ def test_a_worker_with_threads_gives_the_same_cache_and_keeps_nothing(own_ave, a
 
 
 def test_no_scheduler_there(own_ave, avpipe, tmp_path):
-    done = avpipe("extract", "--dataset", "ave", *TEST_VIT, "--scheduler", "tcp://127.0.0.1:9", check=6)
+    impatient = {"DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "2s"}
+    nowhere = ("--scheduler", "tcp://127.0.0.1:9")
+    done = avpipe("extract", "--dataset", "ave", *TEST_VIT, *nowhere, check=6, env=impatient)
     assert "dask scheduler" in done.stderr
     assert not (tmp_path / "cache").exists()

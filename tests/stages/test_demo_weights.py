@@ -66,7 +66,7 @@ def test_another_model_is_refused() -> None:
         BackboneChoice("visual", "vit_base_patch16_224", "demo").request()
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", ["visual", pytest.param("audio", marks=pytest.mark.slow)])
 def test_the_script_trains_and_writes(tmp_path: Path, modality: str) -> None:
     options = ["--inputs", "40", "--held-out", "20", "--epochs", "1", "--batch", "20", "--workers", "1"]
     command = [sys.executable, str(SCRIPT), "--out", str(tmp_path), "--modality", modality, *options]
