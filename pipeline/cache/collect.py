@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +11,9 @@ from avpipe.pipeline.cache.documentcheck import strays
 from avpipe.pipeline.cache.generations import unfinished
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.ledger_files import refuse
 from avpipe.pipeline.cache.links import find_links
-from avpipe.pipeline.cache.lock import WriterFolder
+from avpipe.pipeline.cache.lock import exclusive
 from avpipe.pipeline.cache.recover import left_behind, recover
 
 
@@ -43,6 +42,7 @@ def collect(path: Path | str, *, dry_run: bool = False) -> Collected:
     """Deletes temporaries of dead writers and files in the arrays' folders that no record names.
 
     Only a cache whose ledger is sound is touched: where a document is lost, a file may look like a stray and be none.
+    A stray in the place of a planned unit stays, since a writer may be about to put its shard there, which replaces it.
     Links are neither followed nor deleted.
 
     Args:
@@ -55,38 +55,23 @@ def collect(path: Path | str, *, dry_run: bool = False) -> Collected:
         EnvironmentLacking: something cannot be deleted.
     """
     layout = Layout(Path(path))
-    ledger = Ledger(layout)
-    found = {file: file.stat().st_size for file in [*left_behind(ledger), *unfinished(layout)]}
-    strange = {file: file.stat() for file in strays(layout, find_links(layout.root)) if file.is_file()}
-    found |= {file: status.st_size for file, status in strange.items()}
-    if not dry_run:
-        recover(ledger)
-        _delete(layout, strange)
+    Ledger(layout)  # before a lock file is made where there is no cache
+    with exclusive(layout.planner_lock):  # nothing is planned meanwhile, so nobody writes to an unplanned place
+        ledger = Ledger(layout, compacted=False)
+        planned = {layout.shard(array, unit) for array in ledger.arrays.values() for unit in ledger.planned}
+        strange = [file for file in strays(layout, find_links(layout.root), refuse) if file.is_file()]
+        found = [*left_behind(ledger), *unfinished(layout), *(file for file in strange if file not in planned)]
+        sizes = {file: file.stat().st_size for file in found}
+        if not dry_run:
+            recover(ledger)
+            for file in found:
+                durable.remove(file)
     return Collected(
         path=str(layout.root),
-        deleted=tuple(sorted(file.relative_to(layout.root).as_posix() for file in found)),
-        bytes=sum(found.values()),
+        deleted=tuple(sorted(file.relative_to(layout.root).as_posix() for file in sizes)),
+        bytes=sum(sizes.values()),
         superseded_bytes=_superseded_bytes(ledger),
     )
-
-
-def _delete(layout: Layout, strange: dict[Path, os.stat_result]) -> None:
-    """Deletes strays, and never what a writer has just published under the same name.
-
-    A stray is moved away first: a move takes one file, and which one it was can be told afterwards.
-    """
-    folder = WriterFolder(layout)
-    try:
-        for path, status in strange.items():
-            away = folder.fresh("stray")
-            with suppress(FileNotFoundError):
-                durable.rename(path, away)
-                if os.path.samestat(away.stat(), status):
-                    durable.remove(away)
-                else:
-                    durable.rename(away, path)
-    finally:
-        folder.close()
 
 
 def _superseded_bytes(ledger: Ledger) -> int:

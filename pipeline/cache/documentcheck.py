@@ -60,11 +60,17 @@ def _wrong_zarr_documents(layout: Layout, links: frozenset[Path]) -> list[Path]:
     )
 
 
-def strays(layout: Layout, links: frozenset[Path]) -> list[Path]:
-    """Files in the arrays' folders that belong to nothing in the ledger."""
+def strays(layout: Layout, links: frozenset[Path], on_fault: OnFault = lambda path, message: None) -> list[Path]:
+    """Files in the arrays' folders that belong to nothing in the ledger.
+
+    Args:
+        layout: paths of the cache.
+        links: symbolic links, which are not followed.
+        on_fault: takes what is wrong with the ledger; where something is, a file may look like a stray and be none.
+    """
     found = set(_array_files(layout, links))
     # Read after listing, so that it knows whatever was there by then.
-    ledger = Ledger(layout, on_fault=lambda path, message: None, compacted=False)
+    ledger = Ledger(layout, on_fault=on_fault, compacted=False)
     known = {file.path for unit in ledger.records for file in ledger.files(unit).values()}
     known |= {f"{name}/zarr.json" for name in ledger.arrays}
     return [layout.root / name for name in sorted(found - known)]

@@ -159,6 +159,11 @@ class Layout:
         """Whether anything was planned or committed here. Folders alone are those of a cache that is being made."""
         return any(any(folder.glob("*.json")) for folder in (self.plan, self.records))
 
+    @property
+    def repair_lock(self) -> Path:
+        """File that a repair locks."""
+        return self.ledger / "repair.lock"
+
     def spec(self, modality: str) -> Path:
         """Spec document of a modality."""
         return self.ledger / f"spec-{modality}.json"

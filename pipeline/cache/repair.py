@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache.compact import check, compact, tidy
@@ -14,10 +18,15 @@ from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.links import find_links
 from avpipe.pipeline.cache.locate import is_cache
+from avpipe.pipeline.cache.lock import try_lock
 from avpipe.pipeline.cache.mending import mend_documents
-from avpipe.pipeline.cache.rewrite import Remake, UnitDamage, damaged_units
+from avpipe.pipeline.cache.records import CommittedClip
+from avpipe.pipeline.cache.rewrite import Remake, Values
+from avpipe.pipeline.cache.scan import ShardScan, scan_units, wrong_sums
 from avpipe.pipeline.cache.writer import CacheWriter
 from avpipe.pipeline.errors import CorruptionFound, UsageError
+
+_TRIES = 3
 
 
 @dataclass
@@ -52,14 +61,14 @@ class RepairReport:
 
 
 def repair(path: Path | str, remake_for: Callable[[Path], Remake]) -> RepairReport:
-    """Repairs whatever is damaged in a cache; safe to kill and to run again.
+    """Repairs whatever is damaged in a cache; safe to kill and to run again, and beside extractions and readers.
 
     Args:
         path: folder of the cache.
         remake_for: gives the function that makes features again; called once, and only if rows are damaged.
 
     Raises:
-        UsageError: there is no cache, or it holds symbolic links.
+        UsageError: there is no cache, it holds symbolic links, or another repair of it is running.
         CorruptionFound: a document of the ledger is lost for good.
         EnvironmentLacking: the folder cannot be written.
     """
@@ -69,17 +78,34 @@ def repair(path: Path | str, remake_for: Callable[[Path], Remake]) -> RepairRepo
     if links := sorted(find_links(layout.root)):
         raise UsageError(f"{links[0]} is a symbolic link, which a cache never holds: delete it, then repair")
     report = RepairReport(str(layout.root))
-    mended = mend_documents(layout, spares(layout))
-    report.documents += mended.mended
-    if mended.lost:
-        raise CorruptionFound(
-            f"{'; '.join(mended.lost)}. Put it back from a backup of the cache; without it the cache cannot be opened"
-        )
-    report.documents += _mend_compaction(layout)
-    with CacheWriter.open(path) as writer:
-        report.documents += writer.mend_zarr_documents()
-        _repair_shards(layout, writer, remake_for, report)
+    with one_at_a_time(layout):
+        mended = mend_documents(layout, spares(layout))
+        report.documents += mended.mended
+        if mended.lost:
+            raise CorruptionFound(
+                f"{'; '.join(mended.lost)}. Put it back from a backup: without it the cache cannot be opened"
+            )
+        report.documents += _mend_compaction(layout)
+        with CacheWriter.open(path) as writer:
+            report.documents += writer.mend_zarr_documents()
+            _repair_shards(layout, writer, remake_for, report)
     return report
+
+
+@contextmanager
+def one_at_a_time(layout: Layout) -> Iterator[None]:
+    """Two repairs would each take what the other has just put back for damage; so there is one, and it is never late.
+
+    Raises:
+        UsageError: another one is running.
+    """
+    descriptor = try_lock(layout.repair_lock)
+    if descriptor is None:
+        raise UsageError(f"another repair of {layout.root} is running: wait until it is done")
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _mend_compaction(layout: Layout) -> list[str]:
@@ -97,28 +123,48 @@ def _repair_shards(
 ) -> None:
     ledger = Ledger(layout)
     total = sum(file.bytes for unit in ledger.records for file in ledger.files(unit).values())
-    remake: Remake | None = None
+    makers: list[Remake] = []
+
+    def remake(
+        clip: CommittedClip, arrays: Collection[str], raw: Values
+    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+        if not makers:
+            makers.append(remake_for(layout.root))
+        return makers[0](clip, arrays, raw)
+
     with progress.task("repair", total=total, unit="B") as task:
-        for damage in damaged_units(layout, ledger):
-            if damage.broken:
-                if remake is None and damage.clips:
-                    remake = remake_for(layout.root)
-                _repair_one(writer, damage, remake, report)
-            task.advance(sum(scan.file.bytes for scan in damage.scans))
+        for unit, scans in scan_units(layout, ledger):
+            if any(scan.faults for scan in scans):
+                _repair_one(layout, writer, unit, remake, report)
+            else:
+                _check_content(layout, ledger, unit, scans, report)
+            task.advance(sum(scan.file.bytes for scan in scans))
 
 
-def _repair_one(writer: CacheWriter, damage: UnitDamage, remake: Remake | None, report: RepairReport) -> None:
-    if not writer.claim(damage.unit):
-        report.failed[f"unit {damage.unit}"] = "another process is working on it: repair again when it is done"
+def _repair_one(layout: Layout, writer: CacheWriter, unit: int, remake: Remake, report: RepairReport) -> None:
+    """Repairs one unit, from a look at it that nobody has made out of date."""
+    if not writer.claim(unit):
+        report.failed[f"unit {unit}"] = f"{writer.holder(unit)} is working on it: repair again when that is done"
         return
     try:
-        done = writer.rewrite(damage, remake)
+        for _ in range(_TRIES):
+            done = writer.rewrite(unit, remake)
+            if done is not None:
+                break
+        else:
+            report.failed[f"unit {unit}"] = "others kept committing to it: repair again when they are done"
+            return
     finally:
-        writer.release(damage.unit)
-    if done is None:
-        report.failed[f"unit {damage.unit}"] = "another process has just committed to it: repair again"
-        return
+        writer.release(unit)
     report.shards += done.shards
     report.rows += done.rows
     report.changed += done.changed
     report.failed |= done.failed
+
+
+def _check_content(layout: Layout, ledger: Ledger, unit: int, scans: list[ShardScan], report: RepairReport) -> None:
+    for clip in wrong_sums(ledger, unit, scans):
+        report.failed[clip] = (
+            f"its rows are sound, but not what {layout.record(unit, 0)} says was committed: "
+            "restore the cache from a backup, or extract it anew"
+        )

@@ -2,43 +2,46 @@
 
 A rewrite is a commit like any other: temporaries, then a record, then a rename. The record says that it repairs, so its
 files take the place of the earlier ones; what it changes is for readers to see, and `kill -9` at any moment leaves the
-damaged file or the repaired one. Rows that cannot be made again stay missing: an error for readers, never zeros.
+damaged file or the repaired one. No rewrite has fewer readable rows than the file had: where that could be, the file is
+left alone. Rows that cannot be made again stay missing: an error for readers, never zeros.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
 
 from avpipe.pipeline.cache import content, durable
-from avpipe.pipeline.cache.files import Shard, ShardDamaged
 from avpipe.pipeline.cache.layout import ArraySpec, Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.lock import WriterFolder
 from avpipe.pipeline.cache.putting import RecordPut
 from avpipe.pipeline.cache.records import CommittedClip, CommittedFile, PlannedClip, Record
-from avpipe.pipeline.cache.scan import ShardScan, scan_units
+from avpipe.pipeline.cache.scan import ShardScan
 from avpipe.pipeline.cache.shard import ShardWriter
+from avpipe.pipeline.cache.shardcheck import read_row
 from avpipe.pipeline.cache.values import stored_bytes
 from avpipe.pipeline.errors import AvpipeError, InputRejected
+
+Values = Mapping[str, np.ndarray]
 
 
 class Remake(Protocol):
     """Makes the features of a clip again."""
 
     def __call__(
-        self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, np.ndarray]
+        self, clip: CommittedClip, arrays: Collection[str], raw: Values
     ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         """Features and their provenance.
 
         Args:
             clip: the clip as it was committed.
-            arrays: names of the arrays wanted, such as `visual/blocks.3`.
+            arrays: names of the arrays wanted, all of one modality, such as `visual/blocks.3`.
             raw: stored frames and samples that are sound, by array name, [T, ...].
 
         Returns:
@@ -49,104 +52,77 @@ class Remake(Protocol):
         """
 
 
-@dataclass(frozen=True)
-class UnitDamage:
-    """What is damaged in one unit.
-
-    Attributes:
-        unit: its number.
-        scans: a scan of each of its shards.
-    """
-
-    unit: int
-    scans: tuple[ShardScan, ...]
-
-    @property
-    def broken(self) -> tuple[ShardScan, ...]:
-        """The shards that need repair."""
-        return tuple(scan for scan in self.scans if scan.faults)
-
-    @property
-    def clips(self) -> set[str]:
-        """Clips with damaged rows."""
-        return {scan.owners[row][0] for scan in self.broken for row in scan.damaged}
-
-
-@dataclass(frozen=True)
+@dataclass
 class UnitRepair:
     """What a repair of one unit did.
 
     Attributes:
-        unit: its number.
         shards: paths of the files that were replaced.
         rows: rows that were made again.
         changed: clips whose new rows are not the bytes that were lost.
-        failed: clips whose rows could not be made again, with the reason.
+        failed: what could not be repaired, a clip or a file, with the reason.
     """
 
-    unit: int
-    shards: tuple[str, ...]
-    rows: int
-    changed: tuple[str, ...]
-    failed: dict[str, str]
-
-
-def damaged_units(layout: Layout, ledger: Ledger) -> Iterator[UnitDamage]:
-    """Scans the whole cache for units with damaged shards; one item per unit, `broken` empty where it is sound."""
-    for unit, scans in scan_units(layout, ledger):
-        yield UnitDamage(unit, tuple(scans))
+    shards: list[str] = field(default_factory=list)
+    rows: int = 0
+    changed: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
 
 
 def repair_unit(
-    layout: Layout, ledger: Ledger, folder: WriterFolder, damage: UnitDamage, remake: Remake | None
+    layout: Layout, ledger: Ledger, folder: WriterFolder, scans: list[ShardScan], remake: Remake
 ) -> UnitRepair | None:
     """Replaces the damaged shards of one unit.
 
     Args:
         layout: paths of the cache.
-        ledger: its ledger, recovered: no temporary of a committed file is left.
+        ledger: its ledger, refreshed and recovered before the scans: no temporary of a committed file is left.
         folder: the writer's temporaries.
-        damage: from `damaged_units`.
-        remake: makes features again; None where no row is damaged.
+        scans: a scan of each shard of the unit, made with this ledger.
+        remake: makes features again.
 
     Returns:
         None where somebody else has committed to the unit meanwhile; look again.
     """
-    return _UnitRepairer(layout, ledger, folder, damage).run(remake)
+    locked = [scan for scan in scans if scan.look.state == "unreadable"]
+    if locked:  # its bytes may be sound: nothing is decided about them
+        return UnitRepair(failed={scan.file.path: f"{scan.faults[0][1]}: mend that first" for scan in locked})
+    return _UnitRepairer(layout, ledger, folder, scans).run(remake)
 
 
 class _UnitRepairer:
-    def __init__(self, layout: Layout, ledger: Ledger, folder: WriterFolder, damage: UnitDamage) -> None:
-        self._layout, self._ledger, self._folder, self._damage = layout, ledger, folder, damage
-        self._base = damage.unit * ledger.unit_rows
-        self._records = len(ledger.records[damage.unit])
+    def __init__(self, layout: Layout, ledger: Ledger, folder: WriterFolder, scans: list[ShardScan]) -> None:
+        self._layout, self._ledger, self._folder, self._scans = layout, ledger, folder, scans
+        self._unit = scans[0].unit
+        self._base = self._unit * ledger.unit_rows
+        self._records = len(ledger.records[self._unit])
         self._began = time.time()
-        self._old = {scan.file.array: self._open(scan.file) for scan in damage.scans}
+        self._broken = [scan for scan in scans if scan.faults]
         self._new: dict[str, ShardWriter] = {}
-        self._elements: dict[str, int] = {}
-        self._made: list[CommittedClip] = []
-        self._failed: dict[str, str] = {}
-        self._rows = 0
+        self._made: dict[str, set[int]] = {scan.file.array: set() for scan in self._broken}
+        self._elements: Counter[str] = Counter()
+        self._provenance: dict[str, dict[str, str]] = {}
+        self._done = UnitRepair()
 
-    def run(self, remake: Remake | None) -> UnitRepair | None:
+    def run(self, remake: Remake) -> UnitRepair | None:
         try:
-            for scan in self._damage.broken:
+            for scan in self._broken:
                 array = self._ledger.arrays[scan.file.array]
-                path = self._folder.fresh(f"{self._damage.unit}-{array.modality}.{array.tap}")
-                self._new[array.name] = ShardWriter(path, array, self._damage.unit, self._ledger.unit_rows)
-            damaged = self._damage.clips
-            for clip in self._clips():
-                made = self._make(clip, remake) if remake and clip.id in damaged else {}
-                self._write(clip, made)
-            return self._commit()
+                path = self._folder.fresh(f"{self._unit}-{array.modality}.{array.tap}")
+                self._new[array.name] = ShardWriter(path, array, self._unit, self._ledger.unit_rows)
+            clips = self._clips()
+            for clip in clips:
+                self._write(clip, self._make(clip, remake))
+            kept = [scan for scan in self._broken if self._is_gain(scan)]
+            return self._commit(kept, clips) if kept else self._done
         finally:
             for shard in self._new.values():
                 shard.discard()
 
     def _clips(self) -> list[CommittedClip]:
-        """Clips with rows in a broken shard, by row, with all that the unit's records say of them."""
+        """Clips of the unit, by row, with all that its records say of them together."""
         found: dict[str, CommittedClip] = {}
-        for record in self._ledger.records[self._damage.unit]:
+        for record in self._ledger.records[self._unit]:
             for clip in record.clips:
                 known = found.get(clip.id, clip)
                 masks = {**clip.masks, **known.masks}
@@ -155,64 +131,76 @@ class _UnitRepairer:
         return sorted(found.values(), key=lambda clip: clip.start)
 
     def _make(self, clip: CommittedClip, remake: Remake) -> dict[str, np.ndarray]:
-        """New values of a clip in every broken shard in which it has damaged rows; none where that fails."""
-        wanted = {
-            scan.file.array for scan in self._damage.broken if any(scan.owners[r][0] == clip.id for r in scan.damaged)
-        }
-        try:
-            values, provenance = remake(clip, wanted, self._raw(clip))
-            for name in wanted:
-                _require_shape(values[name], self._ledger.arrays[name], clip)
-        except InputRejected as error:
-            self._failed[clip.id] = str(error)
-            return {}
-        self._made.append(replace(clip, provenance=provenance))
-        return {name: values[name] for name in wanted}
+        """New values of a clip in every broken shard in which it has damaged rows, as far as they can be made."""
+        rows = set(self._rows_of(clip))
+        wanted = [self._ledger.arrays[scan.file.array] for scan in self._broken if scan.damaged & rows]
+        made: dict[str, np.ndarray] = {}
+        for modality in sorted({array.modality for array in wanted}):
+            arrays = [array for array in wanted if array.modality == modality]
+            try:
+                values, provenance = remake(clip, {array.name for array in arrays}, self._raw(clip))
+                for array in arrays:
+                    _require_storable(values[array.name], array, clip)
+            except InputRejected as error:
+                self._done.failed[clip.id] = str(error)
+                continue
+            made |= {array.name: values[array.name] for array in arrays}
+            self._provenance.setdefault(clip.id, {}).update(provenance)
+        return made
 
     def _raw(self, clip: CommittedClip) -> dict[str, np.ndarray]:
         """Stored frames and samples of a clip, where all of its rows are sound."""
         found = {}
-        for scan in self._damage.scans:
+        for scan in self._scans:
             array, rows = self._ledger.arrays[scan.file.array], self._rows_of(clip)
             if array.tap in ("frames", "samples") and set(rows) <= scan.sound:
-                found[array.name] = np.stack([self._copy(scan.file.array, row) for row in rows]).reshape(
-                    clip.segments, *array.row_shape
-                )
+                kind = np.dtype(array.dtype).newbyteorder("<")
+                found[array.name] = np.stack([self._copy(scan, row) for row in rows]).view(kind)
+                found[array.name] = found[array.name].reshape(clip.segments, *array.row_shape)
         return found
 
-    def _write(self, clip: CommittedClip, made: Mapping[str, np.ndarray]) -> None:
+    def _write(self, clip: CommittedClip, made: Values) -> None:
         """A clip's rows into the new shards: sound ones as they are, damaged ones from `made`."""
         planned = PlannedClip(clip.id, clip.start, clip.segments, clip.signature)
-        for scan in self._damage.broken:
+        for scan in self._broken:
             name, shard = scan.file.array, self._new[scan.file.array]
             for segment, row in enumerate(self._rows_of(clip)):
                 if row in scan.sound:
-                    shard.write(row, self._copy(name, row).reshape(-1).view(np.uint8).data)
-                elif name in made:
+                    shard.write(row, self._copy(scan, row).data)
+                elif name in made and row in scan.owners:
                     data = stored_bytes(made[name][segment], shard.array, planned)
                     shard.write(row, data)
-                    element = content.element(clip.id, name, segment, data)
-                    self._elements[clip.id] = self._elements.get(clip.id, 0) + element
-                    self._rows += 1
+                    self._elements[clip.id] += content.element(clip.id, name, segment, data)
+                    self._made[name].add(row)
 
-    def _commit(self) -> UnitRepair | None:
-        files = []
-        for name, shard in self._new.items():
-            size, digest, stamp = shard.finish()
-            temporary = str(shard.path.relative_to(self._layout.temporaries))
-            files.append(CommittedFile(name, temporary, shard.array.shard_key(self._damage.unit), size, digest, stamp))
+    def _is_gain(self, scan: ShardScan) -> bool:
+        """Whether the new file is worth more than the old one, and lacks nothing that could be had from that."""
+        made, lacking = self._made[scan.file.array], scan.damaged - self._made[scan.file.array]
+        if lacking and scan.look.state == "opaque":
+            self._done.failed.setdefault(
+                scan.file.path,
+                f"{scan.look.faults[0][1]}. {len(lacking)} of its rows cannot be made again, so it was left as it is",
+            )
+            return False
+        return bool(made) or not lacking
+
+    def _commit(self, kept: list[ShardScan], clips: list[CommittedClip]) -> UnitRepair | None:
+        files = [self._finished(self._new[scan.file.array]) for scan in kept]
+        for name in self._new.keys() - {file.array for file in files}:
+            self._new.pop(name).discard()
         durable.sync_folder(self._folder.path)
-        if len(self._ledger.refresh_unit(self._damage.unit)) != self._records:
+        if len(self._ledger.refresh_unit(self._unit)) != self._records:
             return None
-        clips = tuple(replace(clip, content=self._difference(clip)) for clip in self._made)
+        names = {file.array for file in files}
+        mended = tuple(self._mended(clip) for clip in clips if self._is_whole(clip, names))
         record = Record(
-            unit=self._damage.unit,
+            unit=self._unit,
             sequence=self._records,
             writer=self._folder.name,
             began=self._began,
             committed=time.time(),
             work_seconds={},
-            clips=clips,
+            clips=mended,
             quarantined=(),
             files=tuple(files),
             repairs=True,
@@ -223,46 +211,57 @@ class _UnitRepairer:
             self._new = shards
             return None
         put.publish()
-        return UnitRepair(
-            unit=self._damage.unit,
-            shards=tuple(file.path for file in files),
-            rows=self._rows,
-            changed=tuple(clip.id for clip in clips if clip.content),
-            failed=self._failed,
-        )
+        self._done.shards = [file.path for file in files]
+        self._done.rows = sum(len(self._made[name]) for name in names)
+        self._done.changed = [clip.id for clip in mended if clip.content]
+        return self._done
 
-    def _difference(self, clip: CommittedClip) -> int:
-        """What a clip's rows sum to now, less what the unit's records say: 0 where the lost bytes are back."""
-        sound = sum(scan.elements.get(clip.id, 0) for scan in self._damage.scans)
-        return (sound + self._elements.get(clip.id, 0) - clip.content) % content.MODULUS
+    def _finished(self, shard: ShardWriter) -> CommittedFile:
+        size, digest, stamp = shard.finish()
+        temporary = str(shard.path.relative_to(self._layout.temporaries))
+        return CommittedFile(shard.array.name, temporary, shard.array.shard_key(self._unit), size, digest, stamp)
+
+    def _is_whole(self, clip: CommittedClip, kept: Collection[str]) -> bool:
+        """Whether rows of a clip were made again, and none is missing now: only then its content is known."""
+        rows, any_made = set(self._rows_of(clip)), False
+        for scan in self._broken:
+            damaged = scan.damaged & rows
+            if damaged and (scan.file.array not in kept or not damaged <= self._made[scan.file.array]):
+                return False
+            any_made |= bool(damaged)
+        return any_made
+
+    def _mended(self, clip: CommittedClip) -> CommittedClip:
+        """A clip as the repair record has it, with the difference of its rows' sum to what the unit's records say."""
+        total = self._elements[clip.id] + sum(scan.elements.get(clip.id, 0) for scan in self._scans)
+        return replace(clip, provenance=self._provenance[clip.id], content=(total - clip.content) % content.MODULUS)
 
     def _rows_of(self, clip: CommittedClip) -> range:
         first = clip.start - self._base
         return range(first, first + clip.segments)
 
-    def _open(self, file: CommittedFile) -> Shard | None:
-        with suppress(ShardDamaged):
-            array = self._ledger.arrays[file.array]
-            return Shard(self._layout, file, array, self._ledger.unit_rows, "pread")
-        return None
-
-    def _copy(self, name: str, row: int) -> np.ndarray:
-        """A row that was found sound, read and checked again: [*row_shape]."""
-        array, shard = self._ledger.arrays[name], self._old[name]
-        data = np.empty(array.row_bytes, dtype=np.uint8)
-        if shard is None or not shard.copy_row(row, data, check=True):
+    def _copy(self, scan: ShardScan, row: int) -> np.ndarray:
+        """A row that was found sound, read and checked again: uint8 [bytes of a row]."""
+        data = np.empty(self._ledger.arrays[scan.file.array].row_bytes, dtype=np.uint8)
+        if not read_row(scan.look.path, int(scan.look.offsets[row]), data):
             raise AvpipeError(
-                f"{self._layout.root}: row {self._base + row} of {name} was sound a moment ago and is not any more: "
-                "the disk or another process is damaging this cache while it is repaired; check that first"
+                f"row {row} of {scan.look.path} was sound a moment ago and is not any more: the disk or another "
+                "process is changing this cache while it is repaired; check that first"
             )
-        return data.view(np.dtype(array.dtype).newbyteorder("<")).reshape(array.row_shape)
+        return data
 
 
-def _require_shape(value: np.ndarray, array: ArraySpec, clip: CommittedClip) -> None:
+def _require_storable(value: np.ndarray, array: ArraySpec, clip: CommittedClip) -> None:
     if value.shape != (clip.segments, *array.row_shape):
         raise InputRejected(
             f"clip {clip.id!r} gives {array.name} of shape {value.shape} now, "
             f"{(clip.segments, *array.row_shape)} was committed",
             stage="repair",
             hint="restore its media file as it was",
+        )
+    if array.is_float and not np.isfinite(value).all():
+        raise InputRejected(
+            f"clip {clip.id!r} gives {array.name} with values that {array.dtype} cannot hold",
+            stage="repair",
+            hint="repair on the device that made the cache",
         )

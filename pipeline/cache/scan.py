@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -12,7 +12,7 @@ from avpipe.pipeline.cache import content
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.records import CommittedFile
-from avpipe.pipeline.cache.shardcheck import ShardFault, inspect_shard
+from avpipe.pipeline.cache.shardcheck import ShardFault, ShardLook, inspect_shard
 from avpipe.pipeline.doctor import cores
 
 _UNITS_AHEAD = 4
@@ -29,7 +29,7 @@ class ShardScan:
         unit: its unit.
         file: its entry in the ledger.
         owners: the rows that it must have.
-        faults: everything that is wrong.
+        look: the file, and everything that is wrong with it.
         elements: clip -> sum of the content elements of its sound rows.
         sound: the rows that are sound.
     """
@@ -37,9 +37,14 @@ class ShardScan:
     unit: int
     file: CommittedFile
     owners: Owners
-    faults: list[ShardFault] = field(default_factory=list)
+    look: ShardLook
     elements: dict[str, int] = field(default_factory=dict)
     sound: set[int] = field(default_factory=set)
+
+    @property
+    def faults(self) -> list[ShardFault]:
+        """Everything that is wrong."""
+        return self.look.faults
 
     @property
     def damaged(self) -> set[int]:
@@ -56,7 +61,7 @@ def owners_of(ledger: Ledger, unit: int, array: str) -> Owners:
 
 def scan_shard(layout: Layout, ledger: Ledger, unit: int, file: CommittedFile) -> ShardScan:
     """Reads one shard file from end to end."""
-    scan = ShardScan(unit, file, owners_of(ledger, unit, file.array))
+    scan = ShardScan(unit, file, owners_of(ledger, unit, file.array), ShardLook(layout.root / file.path))
 
     def take(row: int, data: memoryview) -> None:
         clip, segment = scan.owners[row]
@@ -65,8 +70,13 @@ def scan_shard(layout: Layout, ledger: Ledger, unit: int, file: CommittedFile) -
         scan.sound.add(row)
 
     array, owned = ledger.arrays[file.array], frozenset(scan.owners)
-    scan.faults = inspect_shard(layout, file, array, ledger.unit_rows, owned, take)
+    scan.look = inspect_shard(layout, file, array, ledger.unit_rows, owned, take)
     return scan
+
+
+def scan_unit(layout: Layout, ledger: Ledger, unit: int) -> list[ShardScan]:
+    """Reads every shard of one unit."""
+    return [scan_shard(layout, ledger, unit, file) for file in ledger.files(unit).values()]
 
 
 def scan_units(
@@ -97,3 +107,21 @@ def scan_units(
                 open_units.extend(begin(unit) for unit in islice(units, 1))
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def wrong_sums(ledger: Ledger, unit: int, scans: Iterable[ShardScan]) -> list[str]:
+    """Clips whose rows over all arrays of a unit do not sum to what the unit's records say together.
+
+    Args:
+        ledger: its ledger.
+        unit: the unit.
+        scans: a scan of each of its shards, all sound.
+    """
+    recorded: Counter[str] = Counter()
+    for record in ledger.records[unit]:
+        for clip in record.clips:
+            recorded[clip.id] += clip.content
+    found: Counter[str] = Counter()
+    for scan in scans:
+        found.update(scan.elements)
+    return [clip for clip, total in recorded.items() if (found[clip] - total) % content.MODULUS]

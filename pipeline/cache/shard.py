@@ -67,6 +67,29 @@ def parse_tail(data: bytes, *, row_bytes: int, file_bytes: int, stamp: str) -> n
     return np.where(present, entries[:, 0].astype(np.int64), -1)
 
 
+def usual_tail(array: ArraySpec, unit_rows: int, rows: Iterable[int], stamp: str) -> tuple[np.ndarray, bytes]:
+    """The end of a shard whose rows were written in order, none of them dropped.
+
+    Args:
+        array: the array.
+        unit_rows: rows of a unit.
+        rows: rows within the unit that it has.
+        stamp: its stamp, hexadecimal.
+
+    Returns:
+        Offsets of the rows' chunks, int64 [unit_rows], -1 where there is none; and stamp, index and checksum.
+    """
+    offsets, position = np.full(unit_rows, -1, dtype=np.int64), 0
+    index = np.full((unit_rows, 2), MISSING, dtype="<u8")
+    for row in sorted(rows):
+        position += -position % array.alignment
+        offsets[row] = position
+        index[row] = position, array.row_bytes + CRC_BYTES
+        position += array.row_bytes + CRC_BYTES
+    body = index.tobytes()
+    return offsets, bytes.fromhex(stamp) + body + checksum(body)
+
+
 class ShardWriter:
     """Streams rows of one shard into a temporary file; memory stays flat.
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import cache_toy as toy
 import pytest
 
-from avpipe.pipeline.cache import durable, open_cache, verify
+from avpipe.pipeline.cache import ledger_files, open_cache, verify
 from avpipe.pipeline.cache.collect import collect
 from avpipe.pipeline.errors import CorruptionFound
 
@@ -64,26 +64,35 @@ def test_a_living_writer_keeps_its_temporaries(path):
     assert verify(path).ok
 
 
-def test_a_file_that_is_published_in_the_last_moment_stays(path, monkeypatch):
-    """A stray lies where a unit belongs; the unit is committed after the stray was found and before it is deleted."""
+def test_a_stray_in_the_place_of_a_planned_unit_is_left_to_the_writer(path):
     wanted = toy.clips(6)
     with toy.begin(path) as writer:
         works = writer.plan(wanted, toy.ARRAYS).pending
         stray = path / toy.BLOCK.shard_key(works[0].unit)
         stray.write_bytes(b"12345")
-        original, done = durable.rename, []
-
-        def rename(source, target):
-            if source == stray and not done:
-                done.append(True)
-                for work in works:
-                    assert toy.commit(writer, work)
-            original(source, target)
-
-        monkeypatch.setattr(durable, "rename", rename)
-        collect(path)
-    assert done
+        assert not verify(path).ok
+        assert collect(path).deleted == ()
+        for work in works:
+            assert toy.commit(writer, work)
     toy.assert_sound(path, wanted)
+
+
+def test_a_record_that_cannot_be_read_for_a_moment_costs_nothing(path, monkeypatch):
+    reads, original = [], ledger_files.read_sealed
+
+    def read_sealed(document):
+        if document.parent.name == "records" and document.name.startswith("00000000"):
+            reads.append(document)
+            if len(reads) == 3:  # the reading after the one that found the ledger sound
+                raise OSError(116, "Stale file handle")
+        return original(document)
+
+    monkeypatch.setattr(ledger_files, "read_sealed", read_sealed)
+    with pytest.raises(CorruptionFound, match="Stale"):
+        collect(path)
+    assert len(reads) == 3
+    monkeypatch.undo()
+    toy.assert_sound(path, CLIPS)
 
 
 def test_a_damaged_ledger_stops_it(path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,12 +14,12 @@ import cache_toy as toy
 import numpy as np
 import pytest
 
-from avpipe.pipeline.cache import CacheWriter, durable, lease, open_cache, verify
+from avpipe.pipeline.cache import ArraySpec, CacheWriter, durable, lease, open_cache, scan, shardcheck, verify
 from avpipe.pipeline.cache.compact import compact
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.repair import repair
-from avpipe.pipeline.errors import AvpipeError, CorruptionFound, InputRejected
+from avpipe.pipeline.errors import AvpipeError, CorruptionFound, InputRejected, UsageError
 
 CLIPS = toy.clips(4)
 FLIPS_PER_FILE = 4
@@ -307,29 +309,151 @@ def test_a_repair_that_is_stopped_can_be_repeated(sound, tmp_path, monkeypatch, 
         step += 4
 
 
+EXTRA = ArraySpec("audio/blocks.1", (2, 4), "float16")
+
+
 @pytest.mark.parametrize("chosen", range(5))
-def test_a_repair_that_is_overtaken_changes_nothing(sound, tmp_path, monkeypatch, chosen):
-    """Another repair, to which the first one's lease looks expired, runs before every fifth operation of a rewrite."""
+def test_a_repair_that_is_overtaken_by_an_extraction(sound, tmp_path, monkeypatch, chosen):
+    """A writer to which the lease looks expired adds an array before every fifth operation of a rewrite."""
     monkeypatch.setattr(lease.Leases, "_held_by_another", lambda *args: False)
-    expected, step, overtaken = open_cache(sound).content_hash(), chosen, 0
+    arrays, step = (*toy.ARRAYS, EXTRA), chosen
+    unbroken = Path(shutil.copytree(sound, tmp_path / "unbroken"))
+    toy.extract(unbroken, CLIPS, arrays)
+    expected = open_cache(unbroken).content_hash()
     while True:
-        path = _copy_with_damage(sound, tmp_path / f"c{step}")
-        reached: list[str] = []
+        path, reached = _copy_with_damage(sound, tmp_path / f"c{step}"), []
         with monkeypatch.context() as patched:
-            _at_rewrite(patched, step, lambda path=path: repair(path, Maker()), reached)
-            report = repair(path, Maker())
-        if not report.ok:
-            overtaken += 1
-            assert set(report.failed.values()) == {"another process has just committed to it: repair again"}
-        files = {p: p.read_bytes() for p in path.glob("*/*/c.*")}
-        toy.assert_sound(path, CLIPS)
-        assert {p: p.read_bytes() for p in path.glob("*/*/c.*")} == files
+            _at_rewrite(patched, step, lambda path=path: toy.extract(path, CLIPS, arrays), reached)
+            assert repair(path, Maker()).ok
+        toy.extract(path, CLIPS, arrays)
+        toy.assert_sound(path, CLIPS, arrays)
         assert open_cache(path).content_hash() == expected
         assert toy.left_temporaries(path) == []
         if not reached:
-            assert bool(overtaken) == (chosen < 4)  # four operations come before the record is there
             return
         step += 5
+
+
+def test_one_repair_at_a_time(sound, tmp_path, monkeypatch):
+    path, said = _copy_with_damage(sound, tmp_path / "c"), []
+
+    def another():
+        with pytest.raises(UsageError, match="another repair"):
+            repair(path, Maker())
+        said.append(True)
+
+    _at_rewrite(monkeypatch, 0, another, [])
+    assert repair(path, Maker()).ok
+    assert said
+    toy.assert_sound(path, CLIPS)
+
+
+def _refuse_all(clip, arrays, raw):
+    raise InputRejected("no media here", stage="decode")
+
+
+def test_what_cannot_be_opened_is_left_alone(damaged, monkeypatch):
+    """A file may be locked, or its server away for a moment: that says nothing about its bytes."""
+    original, name = shardcheck._open, toy.FRAMES.name
+
+    def refused(layout, file):
+        if file.array == name:
+            raise PermissionError(13, "Permission denied")
+        return original(layout, file)
+
+    before = {path: path.read_bytes() for path in damaged.glob("*/*/c.*")}
+    monkeypatch.setattr(shardcheck, "_open", refused)
+    report = repair(damaged, Maker())
+    assert {path.rpartition("/")[0] for path in report.failed} == {name}
+    assert all("Permission denied: mend that first" in why for why in report.failed.values())
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in damaged.glob("*/*/c.*")} == before
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_a_bad_sector_costs_the_row_in_it(damaged, monkeypatch):
+    clip = next(clip for clip, segments, _ in CLIPS if segments > 2)
+    unit = _unit(damaged, clip)
+    file = damaged / toy.LARGE.shard_key(unit)
+    at = file.read_bytes().index(toy.value(clip, toy.LARGE, 1).tobytes())
+    original, expected = os.preadv, open_cache(damaged).content_hash()
+
+    def preadv(descriptor, buffers, offset):
+        if offset == at and os.path.samestat(os.fstat(descriptor), status):
+            raise OSError(5, "Input/output error")
+        return original(descriptor, buffers, offset)
+
+    status = file.stat()
+    monkeypatch.setattr(os, "preadv", preadv)
+    assert [fault.segment for fault in verify(damaged).faults if fault.clip == clip] == [1]
+    assert repair(damaged, Maker()).rows == 1
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_a_damaged_index_costs_no_row(damaged):
+    """Where rows lie as writers put them, the index follows from the plan, and the hash of the file proves it."""
+    expected = open_cache(damaged).content_hash()
+    for file in sorted(damaged.glob("visual/*/c.*")):
+        data = bytearray(file.read_bytes())
+        data[-9] ^= 4
+        file.write_bytes(data)
+        report = repair(damaged, lambda root: _refuse_all)
+        if report.ok:
+            assert report.rows == 0
+            assert open_cache(damaged).content_hash() == expected
+        else:  # a clip was rejected half-way when it was written, so rows lie elsewhere: nothing can be proved
+            assert file.read_bytes() == data
+            assert repair(damaged, Maker()).ok
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_a_cut_file_is_kept_where_its_rows_cannot_be_made_again(damaged):
+    file = damaged / toy.FRAMES.shard_key(_unit(damaged, CLIPS[0][0]))
+    data = file.read_bytes()[:-1]
+    file.write_bytes(data)
+    report = repair(damaged, lambda root: _refuse_all)
+    assert "it was left as it is" in report.failed[str(file.relative_to(damaged))]
+    assert file.read_bytes() == data
+    assert repair(damaged, Maker()).ok
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_one_modality_does_not_wait_for_the_other(damaged):
+    clip = CLIPS[0][0]
+    unit, expected = _unit(damaged, clip), open_cache(damaged).content_hash()
+    for array in (toy.BLOCK, toy.SAMPLES):
+        file = damaged / array.shard_key(unit)
+        data = bytearray(file.read_bytes())
+        data[data.index(toy.value(clip, array, 0).tobytes())] ^= 1
+        file.write_bytes(data)
+
+    def deaf(clip, arrays, raw):
+        return _refuse_all(clip, arrays, raw) if toy.SAMPLES.name in arrays else Maker().remake(clip, arrays, raw)
+
+    report = repair(damaged, lambda root: deaf)
+    assert (report.rows, set(report.failed)) == (1, {clip})
+    assert {fault.array for fault in verify(damaged).faults} == {toy.SAMPLES.name}
+    records = sorted((damaged / "ledger" / "records").iterdir())
+    assert set(repair(damaged, lambda root: deaf).failed) == {clip}
+    assert sorted((damaged / "ledger" / "records").iterdir()) == records  # nothing gained, nothing written
+    assert repair(damaged, Maker()).ok
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_verification_takes_no_repair_for_damage(damaged, monkeypatch):
+    (damaged / toy.BLOCK.shard_key(_unit(damaged, CLIPS[0][0]))).unlink()
+    original = scan.scan_units
+
+    def after_a_repair(*args):
+        monkeypatch.undo()
+        assert repair(damaged, Maker(other=1)).shards
+        return original(*args)
+
+    monkeypatch.setattr(sys.modules[verify.__module__], "scan_units", after_a_repair)
+    report = verify(damaged)
+    assert report.ok, report.faults
 
 
 def _at_rewrite(patched: pytest.MonkeyPatch, step: int, action: Callable[[], object], reached: list[str]) -> None:
