@@ -12,6 +12,7 @@ import numpy.typing as npt
 from avpipe.pipeline.cache import ArraySpec, Cache, open_cache
 from avpipe.pipeline.cache.records import CommittedClip
 from avpipe.pipeline.cache.repair import RepairReport, repair
+from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import AvpipeError, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import MediaSpec, signature
@@ -66,16 +67,16 @@ class FeatureMaker:
         self._runners: dict[str, UnitRunner] = {}
         self._clips: dict[str, Clip] | None = None
 
-    def __call__(
-        self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, npt.NDArray[Any]]
-    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
+    def __call__(self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, npt.NDArray[Any]]) -> Remade:
         """Features of a clip; see `avpipe.pipeline.cache.rewrite.Remake`."""
         wanted = [self._cache.arrays[name] for name in sorted(arrays)]
         media = {modality: raw[name] for modality, name in RAW_ARRAYS.items() if name in raw}
         provenance: dict[str, str] = {}
+        doubt = ""
         lacking = frozenset({array.modality for array in wanted} - media.keys())
         if lacking:
-            decoded = self._runner("float16").source.decode(self._find(clip), lacking)
+            found, doubt = self._find(clip)
+            decoded = self._runner("float16").source.decode(found, lacking)
             media, provenance = media | decoded.values, decoded.provenance
         values = {RAW_ARRAYS[modality]: rows for modality, rows in media.items()}
         taps = [array for array in wanted if array.name not in RAW_ARRAYS.values()]
@@ -84,15 +85,15 @@ class FeatureMaker:
             runner = self._runner(codec)
             values |= runner.tokens({modality: media[modality] for modality in sorted(modalities)})
             provenance |= runner.software(modalities)
-        return {array.name: values[_name_when_made(array)] for array in wanted}, provenance
+        return Remade({array.name: values[_name_when_made(array)] for array in wanted}, provenance, doubt)
 
     def close(self) -> None:
         """Ends the decoders and lets go of the backbones."""
         for runner in self._runners.values():
             runner.close()
 
-    def _find(self, clip: CommittedClip) -> Clip:
-        """Where a clip's media are, as they were when it was cached."""
+    def _find(self, clip: CommittedClip) -> tuple[Clip, str]:
+        """Where a clip's media are, and what speaks against their being those that were cached."""
         if self._clips is None:
             self._clips = self._load_clips()
         found = self._clips.get(clip.id)
@@ -100,13 +101,15 @@ class FeatureMaker:
             raise InputRejected(
                 f"clip {clip.id!r} is not in the dataset any more", stage="manifest", hint="restore it, then repair"
             )
-        if signature(found) != clip.signature:
-            raise InputRejected(
-                f"the files of clip {clip.id!r} have changed since it was cached",
-                stage="manifest",
-                hint="restore them, or extract into another --cache",
-            )
-        return found
+        lost = [path for path in found.media() if not path.exists()]
+        if lost:
+            raise InputRejected(f"{lost[0]} is missing", stage="manifest", hint="restore it, then repair")
+        if signature(found) == clip.signature:
+            return found, ""
+        return found, (
+            f"{found.media()[0]} does not give what was cached: it has changed since (restore it as it was, or extract "
+            "into another --cache)"
+        )
 
     def _load_clips(self) -> dict[str, Clip]:
         from avpipe.pipeline.datasets import load_dataset

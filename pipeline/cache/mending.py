@@ -43,9 +43,9 @@ def mend_documents(layout: Layout, spares: Mapping[Path, bytes]) -> Mended:
             for path in sorted({*twins.documents_of(layout), *twins.documents_with_twins(layout), *spares}):
                 places = (path, layout.twin(path))
                 found = [_sound(layout, path, place) for place in places]
-                good = next((data for data in [*found, spares.get(path)] if data is not None), None)
+                good, why = _choose([data for data in found if data is not None], spares.get(path))
                 if good is None:
-                    lost.append(f"{path}: neither it nor its twin is sound")
+                    lost.append(f"{path}: {why}")
                     continue
                 for place, data in zip(places, found, strict=True):
                     if data != good:
@@ -55,6 +55,17 @@ def mend_documents(layout: Layout, spares: Mapping[Path, bytes]) -> Mended:
     finally:
         folder.close()
     return Mended(tuple(mended), tuple(lost))
+
+
+def _choose(sound: list[bytes], spare: bytes | None) -> tuple[bytes | None, str]:
+    """Which bytes are the document's; None, and why, where nobody can know."""
+    if spare is not None and (spare in sound or not sound):
+        return spare, ""
+    if not sound:
+        return None, "neither it nor its twin is sound"
+    if len({*sound}) > 1:
+        return None, "it and its twin are both whole, and say different things: one of them is another cache's"
+    return sound[0], ""
 
 
 def _sound(layout: Layout, path: Path, place: Path) -> bytes | None:

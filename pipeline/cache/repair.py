@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache.compact import check, compact, tidy
 from avpipe.pipeline.cache.compact_spare import spares
@@ -21,7 +19,7 @@ from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.cache.lock import try_lock
 from avpipe.pipeline.cache.mending import mend_documents
 from avpipe.pipeline.cache.records import CommittedClip
-from avpipe.pipeline.cache.rewrite import Remake, Values
+from avpipe.pipeline.cache.rewrite import Remade, Remake, Values
 from avpipe.pipeline.cache.scan import ShardScan, scan_units, wrong_sums
 from avpipe.pipeline.cache.writer import CacheWriter
 from avpipe.pipeline.errors import CorruptionFound, UsageError
@@ -125,9 +123,7 @@ def _repair_shards(
     total = sum(file.bytes for unit in ledger.records for file in ledger.files(unit).values())
     makers: list[Remake] = []
 
-    def remake(
-        clip: CommittedClip, arrays: Collection[str], raw: Values
-    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    def remake(clip: CommittedClip, arrays: Collection[str], raw: Values) -> Remade:
         if not makers:
             makers.append(remake_for(layout.root))
         return makers[0](clip, arrays, raw)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -29,23 +30,36 @@ from avpipe.pipeline.cache.values import stored_bytes
 from avpipe.pipeline.errors import AvpipeError, InputRejected
 
 Values = Mapping[str, np.ndarray]
+RAW_TAPS = ("frames", "samples")
+"""What taps are made from: stored beside them, one of each modality."""
+
+
+@dataclass(frozen=True)
+class Remade:
+    """Features that were made again.
+
+    Attributes:
+        values: array name -> [T, *row_shape].
+        provenance: what made them.
+        doubt: why they may not be those that were lost, such as media files with another time stamp; "" where nothing
+            speaks against it. Doubtful ones are taken only if the clip's content proves them.
+    """
+
+    values: dict[str, np.ndarray]
+    provenance: dict[str, str]
+    doubt: str = ""
 
 
 class Remake(Protocol):
     """Makes the features of a clip again."""
 
-    def __call__(
-        self, clip: CommittedClip, arrays: Collection[str], raw: Values
-    ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-        """Features and their provenance.
+    def __call__(self, clip: CommittedClip, arrays: Collection[str], raw: Values) -> Remade:
+        """Features of all of `arrays`.
 
         Args:
             clip: the clip as it was committed.
             arrays: names of the arrays wanted, all of one modality, such as `visual/blocks.3`.
-            raw: stored frames and samples that are sound, by array name, [T, ...].
-
-        Returns:
-            Array name -> [T, *row_shape] for all of `arrays`, and what made them.
+            raw: stored frames and samples to make them from, by array name, [T, ...]; what is not here is decoded.
 
         Raises:
             InputRejected: it cannot be done.
@@ -102,6 +116,7 @@ class _UnitRepairer:
         self._made: dict[str, set[int]] = {scan.file.array: set() for scan in self._broken}
         self._elements: Counter[str] = Counter()
         self._provenance: dict[str, dict[str, str]] = {}
+        self._doubts: dict[str, str] = {}
         self._done = UnitRepair()
 
     def run(self, remake: Remake) -> UnitRepair | None:
@@ -113,6 +128,7 @@ class _UnitRepairer:
             clips = self._clips()
             for clip in clips:
                 self._write(clip, self._make(clip, remake))
+                self._withdraw_what_is_not_proven(clip)
             kept = [scan for scan in self._broken if self._is_gain(scan)]
             return self._commit(kept, clips) if kept else self._done
         finally:
@@ -130,36 +146,64 @@ class _UnitRepairer:
                 found[clip.id] = replace(known, masks=masks, content=total)
         return sorted(found.values(), key=lambda clip: clip.start)
 
-    def _make(self, clip: CommittedClip, remake: Remake) -> dict[str, np.ndarray]:
-        """New values of a clip in every broken shard in which it has damaged rows, as far as they can be made."""
+    def _make(self, clip: CommittedClip, remake: Remake) -> dict[str, tuple[np.ndarray, set[int]]]:
+        """New values of a clip for every broken shard in which it has damaged rows, and the rows that they are for."""
         rows = set(self._rows_of(clip))
         wanted = [self._ledger.arrays[scan.file.array] for scan in self._broken if scan.damaged & rows]
-        made: dict[str, np.ndarray] = {}
+        made: dict[str, tuple[np.ndarray, set[int]]] = {}
         for modality in sorted({array.modality for array in wanted}):
             arrays = [array for array in wanted if array.modality == modality]
             try:
-                values, provenance = remake(clip, {array.name for array in arrays}, self._raw(clip))
-                for array in arrays:
-                    _require_storable(values[array.name], array, clip)
+                values, good = self._remade(clip, arrays, remake, {}), rows
             except InputRejected as error:
                 self._done.failed[clip.id] = str(error)
-                continue
-            made |= {array.name: values[array.name] for array in arrays}
-            self._provenance.setdefault(clip.id, {}).update(provenance)
+                arrays = [array for array in arrays if array.tap not in RAW_TAPS]
+                values, good = self._from_what_is_left(clip, arrays, remake)
+            made |= {array.name: (values[array.name], good) for array in arrays if good}
         return made
 
-    def _raw(self, clip: CommittedClip) -> dict[str, np.ndarray]:
-        """Stored frames and samples of a clip, where all of its rows are sound."""
+    def _remade(
+        self, clip: CommittedClip, arrays: list[ArraySpec], remake: Remake, raw: Values
+    ) -> dict[str, np.ndarray]:
+        whole = {name: values for name, (values, good) in self._raw(clip).items() if len(good) == clip.segments}
+        remade = remake(clip, {array.name for array in arrays}, {**whole, **raw})
+        for array in arrays:
+            _require_storable(remade.values[array.name], array, clip)
+        self._provenance.setdefault(clip.id, {}).update(remade.provenance)
+        if remade.doubt:
+            self._doubts[clip.id] = remade.doubt
+        return remade.values
+
+    def _from_what_is_left(
+        self, clip: CommittedClip, arrays: list[ArraySpec], remake: Remake
+    ) -> tuple[dict[str, np.ndarray], set[int]]:
+        """Taps of the segments whose frame or sound is still sound; a segment's features do not depend on others."""
+        stored = {name: part for name, part in self._raw(clip).items() if part[1]}
+        parts = [stored[f"{array.modality}/{tap}"] for array in arrays[:1] for tap in RAW_TAPS
+                 if f"{array.modality}/{tap}" in stored]  # fmt: skip
+        if not parts:
+            return {}, set()
+        with suppress(InputRejected):
+            raw = {name: values for name, (values, _) in stored.items()}
+            return self._remade(clip, arrays, remake, raw), parts[0][1]
+        return {}, set()
+
+    def _raw(self, clip: CommittedClip) -> dict[str, tuple[np.ndarray, set[int]]]:
+        """Stored frames and samples of a clip, zeros where they are damaged, and the rows that are sound."""
         found = {}
         for scan in self._scans:
             array, rows = self._ledger.arrays[scan.file.array], self._rows_of(clip)
-            if array.tap in ("frames", "samples") and set(rows) <= scan.sound:
-                kind = np.dtype(array.dtype).newbyteorder("<")
-                found[array.name] = np.stack([self._copy(scan, row) for row in rows]).view(kind)
-                found[array.name] = found[array.name].reshape(clip.segments, *array.row_shape)
+            good = set(rows) & scan.sound
+            if array.tap in RAW_TAPS and set(rows) <= scan.owners.keys():
+                data = np.zeros((clip.segments, array.row_bytes), dtype=np.uint8)
+                for segment, row in enumerate(rows):
+                    if row in good:
+                        data[segment] = self._copy(scan, row)
+                values = data.view(np.dtype(array.dtype).newbyteorder("<")).reshape(clip.segments, *array.row_shape)
+                found[array.name] = values, good
         return found
 
-    def _write(self, clip: CommittedClip, made: Values) -> None:
+    def _write(self, clip: CommittedClip, made: Mapping[str, tuple[np.ndarray, set[int]]]) -> None:
         """A clip's rows into the new shards: sound ones as they are, damaged ones from `made`."""
         planned = PlannedClip(clip.id, clip.start, clip.segments, clip.signature)
         for scan in self._broken:
@@ -167,11 +211,22 @@ class _UnitRepairer:
             for segment, row in enumerate(self._rows_of(clip)):
                 if row in scan.sound:
                     shard.write(row, self._copy(scan, row).data)
-                elif name in made and row in scan.owners:
-                    data = stored_bytes(made[name][segment], shard.array, planned)
+                elif name in made and row in made[name][1] & scan.owners.keys():
+                    data = stored_bytes(made[name][0][segment], shard.array, planned)
                     shard.write(row, data)
                     self._elements[clip.id] += content.element(clip.id, name, segment, data)
                     self._made[name].add(row)
+
+    def _withdraw_what_is_not_proven(self, clip: CommittedClip) -> None:
+        """Takes doubtful rows out again, unless with them the clip's content is the one that was committed."""
+        doubt = self._doubts.get(clip.id)
+        if doubt is None or (self._is_whole(clip, self._new) and not self._mended(clip).content):
+            return
+        for name, made in self._made.items():
+            rows = made & set(self._rows_of(clip))
+            self._new[name].drop(rows)
+            made -= rows
+        self._done.failed[clip.id] = doubt
 
     def _is_gain(self, scan: ShardScan) -> bool:
         """Whether the new file is worth more than the old one, and lacks nothing that could be had from that."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,11 @@ class _Inspection:
         self._state = xxhash.xxh3_128()
 
     def run(self, take: Callable[[int, memoryview], None]) -> None:
-        look, size = self._look, os.fstat(self._descriptor).st_size
+        look, status = self._look, os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            look.fail("unreadable", "something else lies in its place, such as a folder: move it away")
+            return
+        size = status.st_size
         if size != self._file.bytes:
             look.fail("opaque", f"it has {size} bytes, {self._file.bytes} were committed")
             return
@@ -139,6 +144,11 @@ class _Inspection:
         try:
             look.offsets = parse_tail(data, row_bytes=self._array.row_bytes, file_bytes=size, stamp=self._file.stamp)
         except ValueError as error:
+            if self._hash(size) == self._file.xxh3_128:
+                look.fail(
+                    "unreadable", f"it is what was committed, but not what the ledger says of its array ({error})"
+                )
+                return
             if not self._is_usual(tail):
                 look.fail("opaque", str(error))
                 return
@@ -146,8 +156,12 @@ class _Inspection:
         self._pass_over(take)
         present = set(np.flatnonzero(look.offsets >= 0).tolist())
         look.faults += [(row, "its index lacks a row that was committed") for row in self._owned - present]
+        whole = self._state.hexdigest() == self._file.xxh3_128
+        if whole and present - self._owned:
+            look.fail("unreadable", "it is what was committed, but has rows that the ledger gives to no clip")
+            return
         look.faults += [(row, "its index has a row that no clip owns") for row in present - self._owned]
-        if not look.faults and self._state.hexdigest() != self._file.xxh3_128:
+        if not look.faults and not whole:
             look.faults.append((None, "bytes between its rows have changed; the rows are sound"))
         order = sorted(look.faults, key=lambda fault: (fault[0] is None, fault[0] or 0))
         look.faults = [(row, f"shard {look.path}: {what}") for row, what in order]
@@ -158,16 +172,19 @@ class _Inspection:
         With the tail that they would have, the file must have the hash that was committed.
         """
         offsets, tail = usual_tail(self._array, self._unit_rows, self._owned, self._file.stamp)
-        state, position = xxhash.xxh3_128(), 0
-        while position < end:
-            block = self._read(position, min(_BLOCK_BYTES, end - position))
-            state.update(block)
-            position += len(block)
-        state.update(tail)
-        if state.hexdigest() != self._file.xxh3_128:
+        if self._hash(end, tail) != self._file.xxh3_128:
             return False
         self._look.offsets = offsets
         return True
+
+    def _hash(self, end: int, tail: bytes = b"") -> str:
+        """XXH3-128 of the file up to `end`, and of `tail` behind it."""
+        state, position = xxhash.xxh3_128(), 0
+        while block := self._read(position, min(_BLOCK_BYTES, end - position)):
+            state.update(block)
+            position += len(block)
+        state.update(tail)
+        return state.hexdigest()
 
     def _pass_over(self, take: Callable[[int, memoryview], None]) -> None:
         """Reads the file from front to end, row by row where it has rows."""

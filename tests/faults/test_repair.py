@@ -19,6 +19,7 @@ from avpipe.pipeline.cache.compact import compact
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.repair import repair
+from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import AvpipeError, CorruptionFound, InputRejected, UsageError
 
 CLIPS = toy.clips(4)
@@ -47,9 +48,9 @@ def damaged(sound, tmp_path) -> Path:
 class Maker:
     """Makes toy features again; counts what it was asked for."""
 
-    def __init__(self, refuse: str = "", other: float = 0) -> None:
+    def __init__(self, refuse: str = "", other: float = 0, doubt: str = "") -> None:
         self.asked: list[tuple[str, set[str], set[str]]] = []
-        self._refuse, self._other = refuse, other
+        self._refuse, self._other, self._doubt = refuse, other, doubt
 
     def __call__(self, root):
         return self.remake
@@ -60,7 +61,8 @@ class Maker:
             raise InputRejected("its file is gone", stage="decode", hint="bring it back")
         for name, stored in raw.items():
             np.testing.assert_array_equal(stored, _values(clip, name))
-        return {name: _values(clip, name) + toy_type(name, self._other) for name in arrays}, {"decoder": "toy 2"}
+        values = {name: _values(clip, name) + toy_type(name, self._other) for name in arrays}
+        return Remade(values, {"decoder": "toy 2"}, self._doubt)
 
 
 def _spec(name: str):
@@ -439,6 +441,73 @@ def test_one_modality_does_not_wait_for_the_other(damaged):
     assert sorted((damaged / "ledger" / "records").iterdir()) == records  # nothing gained, nothing written
     assert repair(damaged, Maker()).ok
     assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def _flip_row(path: Path, array: ArraySpec, clip: str, segment: int) -> None:
+    file = path / array.shard_key(_unit(path, clip))
+    data = bytearray(file.read_bytes())
+    data[data.index(toy.value(clip, array, segment).tobytes())] ^= 1
+    file.write_bytes(data)
+
+
+def test_doubtful_media_are_taken_where_the_content_proves_them(damaged):
+    expected, clip = open_cache(damaged).content_hash(), CLIPS[0][0]
+    _flip_row(damaged, toy.FRAMES, clip, 0)
+    _flip_row(damaged, toy.BLOCK, clip, 0)
+    report = repair(damaged, Maker(other=1, doubt="it has another time stamp"))
+    assert (report.failed, report.shards) == ({clip: "it has another time stamp"}, [])
+    assert repair(damaged, Maker(doubt="it has another time stamp")).rows == 2
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_features_of_sound_frames_come_back_though_another_frame_is_lost(damaged):
+    clip = next(clip for clip, segments, _ in CLIPS if segments > 2)
+    expected, segments = open_cache(damaged).content_hash(), {name: count for name, count, _ in CLIPS}[clip]
+    _flip_row(damaged, toy.FRAMES, clip, 1)
+    for segment in range(segments):
+        _flip_row(damaged, toy.BLOCK, clip, segment)
+
+    def blind(clip, arrays, raw):
+        if toy.FRAMES.name not in raw:
+            return _refuse_all(clip, arrays, raw)
+        assert not raw[toy.FRAMES.name][1].any()
+        return Remade({name: _values(clip, name) for name in arrays}, {})
+
+    report = repair(damaged, lambda root: blind)
+    assert (report.rows, set(report.failed)) == (segments - 1, {clip})
+    assert {(fault.array, fault.segment) for fault in verify(damaged).faults} == {
+        (toy.FRAMES.name, 1),
+        (toy.BLOCK.name, 1),
+    }
+    assert repair(damaged, Maker()).ok
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_a_document_of_another_cache_is_not_taken_for_this_one_s(damaged, tmp_path):
+    toy.extract(tmp_path / "other", CLIPS, unit_rows=2 * toy.UNIT_ROWS)
+    before = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()}
+    layout, foreign = Layout(damaged), Layout(tmp_path / "other")
+    layout.cache_document.write_bytes(foreign.cache_document.read_bytes())
+    with pytest.raises(CorruptionFound, match=r"cache.json: it and its twin are both whole, and say different things"):
+        repair(damaged, Maker())
+    layout.twin(layout.cache_document).write_bytes(foreign.cache_document.read_bytes())
+    with suppress(AvpipeError):
+        repair(damaged, lambda root: _refuse_all)
+    after = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file()}
+    assert [path for path in before if path.name.startswith("c.") and after[path] != before[path]] == []
+
+
+def test_a_folder_in_the_place_of_a_shard_is_named(damaged):
+    file = damaged / toy.BLOCK.shard_key(0)
+    file.unlink()
+    file.mkdir()
+    assert "move it away" in next(fault.message for fault in verify(damaged).faults)
+    assert "move it away" in repair(damaged, Maker()).failed[toy.BLOCK.shard_key(0)]
+    file.rmdir()
+    assert repair(damaged, Maker()).ok
     toy.assert_sound(damaged, CLIPS)
 
 
