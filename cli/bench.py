@@ -16,7 +16,7 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure thi
 @app.command("store")
 def store_command(
     shape: Annotated[str, typer.Option(help="Shapes of features: vit_b, swin_v2_l or both.")] = "both",
-    gb: Annotated[float, typer.Option(help="GB of features of each shape.")] = 1.0,
+    gb: Annotated[float, typer.Option(help="GB of features of each shape; two reads' worth at least.")] = 1.0,
     clips_per_read: Annotated[int, typer.Option(help="Clips of ten segments that one call reads.")] = 4,
     seconds: Annotated[float, typer.Option(help="Time for the warm rounds of a shape; there are three at least.")] = 5,
     threads: Annotated[int, typer.Option(help="Threads of every reader; 0: one a core, at most 8.")] = 0,
@@ -26,7 +26,6 @@ def store_command(
     """Write and read random features: avpipe, plain files, other Zarr readers. Exit code 1 where their bytes differ."""
     import tempfile
 
-    from avpipe.pipeline import progress
     from avpipe.pipeline.bench.material import SHAPES
     from avpipe.pipeline.bench.store import StoreBench, run
     from avpipe.pipeline.doctor import cores
@@ -39,7 +38,6 @@ def store_command(
         seconds=seconds,
         threads=threads or min(cores(), 8),
     )
-    progress.say(f"uses {bench.disk_bytes / 1e9:.1f} GB of {bench.folder}, deleted afterwards, and as much of memory")
     found = run(bench)
     if json:
         render.emit_json(found)
@@ -50,10 +48,12 @@ def store_command(
 
 
 def _print(found: dict[str, Any]) -> None:
-    columns = ["shape", "reader", "cold GB/s", "warm GB/s", "write GB/s", "cold", "warm", "write", "checksum"]
+    columns = ["shape", "reader", "cold", "warm", "write", "/cold", "/warm", "/write", "checksum"]
     render.table(columns, [_cells(row) for row in found["rows"]])
-    render.line(f"threads {found['rows'][0]['threads']}, clips per read {found['clips_per_read']}; "
-                "cold, warm, write without a unit: ratio to readinto")  # fmt: skip
+    render.line(f"threads {found['rows'][0]['threads']}, clips per read {found['clips_per_read']}; GB/s, and behind / "
+                "the ratio to readinto.")  # fmt: skip
+    render.line("avpipe reads with check=never, avpipe_first (the default) checks each row once, avpipe_crc always;")
+    render.line("avpipe_pread goes without mapping; other Zarr readers always check.")
     for name in found["left_out"]:
         render.line(f"left out: {name} is not installed")
     if not all(row["cold"] for row in found["rows"]):

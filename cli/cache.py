@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from avpipe.cli import render
 from avpipe.pipeline.errors import CorruptionFound
 
 if TYPE_CHECKING:
-    from avpipe.pipeline.cache import VerifyReport
+    from avpipe.pipeline.cache import Fault, VerifyReport
     from avpipe.pipeline.cache.repair import RepairReport
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a cache and check it.")
@@ -113,7 +114,7 @@ def gc_command(
     for name in found.deleted:
         render.line(name)
     done = "would be deleted" if dry_run else "deleted"
-    render.line(f"{found.path}: {len(found.deleted)} files, {render.human_bytes(found.bytes)}, {done}")
+    render.line(f"{found.path}: {_count(len(found.deleted), 'file')}, {render.human_bytes(found.bytes)}, {done}")
     if found.superseded_bytes:
         size = render.human_bytes(found.superseded_bytes)
         render.line(f"{size} of rows that were extracted anew lie in shards that are needed, and stay")
@@ -144,21 +145,42 @@ def _print_repair(report: RepairReport) -> None:
         )
     for what, why in report.failed.items():
         render.line(f"FAILED {what}: {why}")
+    documents, shards = _count(len(report.documents), "document"), _count(len(report.shards), "shard")
+    failures = _count(len(report.failed), "failure")
     render.line(
-        f"{report.path}: {len(report.documents)} documents and {len(report.shards)} shards repaired, "
-        f"{report.rows} rows made again, {len(report.failed)} failures"
+        f"{report.path}: {documents} and {shards} repaired, {_count(report.rows, 'row')} made again, {failures}"
     )
 
 
 def _print_report(report: VerifyReport) -> None:
-    for fault in report.faults:
-        where = f"clip {fault.clip!r} segment {fault.segment}, {fault.array}: " if fault.segment is not None else ""
-        render.line(f"FAULT {where}{fault.message}")
+    for where, faults in _grouped(report.faults):
+        more = f" (and {len(faults) - 1} more of its segments)" if len(faults) > 1 else ""
+        render.line(f"FAULT {where}{faults[0].message}{more}")
     checked = (
         f"{report.records} records, {report.files} shard files, {report.rows} rows, {render.human_bytes(report.bytes)}"
     )
-    state = f"{len(report.faults)} faults" if report.faults else "no fault"
+    state = _count(len(report.faults), "fault") if report.faults else "no fault"
     render.line(f"{report.path}: {state} in {checked}")
+    if not report.ok:
+        render.line(f"to mend it: avpipe cache repair --cache {report.path}")
+
+
+def _grouped(faults: Iterable[Fault]) -> list[tuple[str, list[Fault]]]:
+    """Faults in segments of one clip in one file together, each group with the words for its place."""
+    groups: dict[tuple[object, ...], list[Fault]] = {}
+    for number, fault in enumerate(faults):
+        place = (fault.path, fault.clip) if fault.segment is not None else (fault.path, number)
+        groups.setdefault(place, []).append(fault)
+    found = []
+    for same in groups.values():
+        first = same[0]
+        where = f"clip {first.clip!r} segment {first.segment}, {first.array}: " if first.segment is not None else ""
+        found.append((where, same))
+    return found
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _row_shape(array: dict[str, Any]) -> str:

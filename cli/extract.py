@@ -93,7 +93,7 @@ def _modalities(wanted: str, given: Sequence[str]) -> tuple[str, ...]:
         raise unknown_name("modality", wanted, ("both", *MODALITIES))
     for modality in given:
         if modality != wanted:
-            raise UsageError(f"--modality {wanted} leaves {modality} out, yet other options speak of it: drop one")
+            raise UsageError(f"--modality {wanted} leaves {modality} out: drop --{modality} and what belongs to it")
     return (wanted,)
 
 

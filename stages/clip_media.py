@@ -5,7 +5,7 @@ Shapes: T segments of a clip, H height, W width, S samples of a segment.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,16 +54,23 @@ class MediaSource:
         self._pools: dict[Modalities, DecodePool] = {}
         self._futures: dict[tuple[str, Modalities], Future[DecodedClip]] = {}
         self._cache: Cache | None = None
-        self._stored: dict[str, ClipRows] = {}
+        self._known: dict[tuple[str, ...], dict[str, ClipRows]] = {}
+        self._stored: Mapping[str, ClipRows] = {}
 
     def begin(self, work: UnitWork) -> None:
         """Makes ready for a unit: finds its clips in the cache, where that has some of their media."""
-        self._stored = {}
-        if names := [RAW_ARRAYS[modality] for modality in _to_read(work)]:
-            if self._cache is None:
-                self._cache = open_cache(self._job.cache)
+        names = tuple(RAW_ARRAYS[modality] for modality in _to_read(work))
+        if not names:
+            return
+        self._stored = self._known.get(names, {})
+        if all(clip.id in self._stored and self._stored[clip.id].start == clip.start for clip in work.clips):
+            return  # to look through the whole cache for each unit would take the longer the larger it is
+        if self._cache is None:
+            self._cache = open_cache(self._job.cache)
+        else:
             self._cache.reload()
-            self._stored = self._cache.clips(names)
+            self._known.clear()
+        self._stored = self._known[names] = self._cache.clips(names)
 
     def prefetch(self, clip: Clip, modalities: Modalities) -> None:
         """Starts decoding a clip that will be needed soon."""

@@ -118,7 +118,7 @@ def _lacks_nothing(dataset: Dataset, job: ExtractJob, ledger: Ledger, expected: 
     planned = nothing_left(ledger, fields, _requests(dataset), job.arrays(), retry=retry)
     if planned is None:
         return False
-    _tell_changed(planned)
+    _tell(planned)
     with suppress(EnvironmentLacking):  # finishes what dead writers left, where that is possible
         CacheWriter.open(job.cache).close()
     return True
@@ -148,7 +148,7 @@ def _rounds(
     clips = {clip.id: clip.absolute() for clip in dataset.clips}
     outcomes: list[UnitOutcome] = []
     planned = _plan(dataset, job, expected, retry)
-    _tell_changed(planned)
+    _tell(planned)
     while planned.pending:
         tasks = [
             UnitTask(job, work, {c.id: clips[c.id] for c in work.clips if c.id in clips}, expected)
@@ -179,7 +179,15 @@ def _requests(dataset: Dataset) -> list[ClipRequest]:
     return [(clip.id, clip.segments, signature(clip)) for clip in dataset.clips]
 
 
-def _tell_changed(planned: Plan) -> None:
+def _tell(planned: Plan) -> None:
+    """Says which clips are left as they are."""
+    if planned.held_back:
+        clip, arrays = min(planned.held_back.items())
+        progress.say(
+            f"{len(planned.held_back)} cached clips lack some of these layers and keep what they have, such as "
+            f"{clip!r}: they are extracted anew only when all their layers are asked for at once "
+            f"({', '.join(arrays)}), or into another --cache"
+        )
     if planned.changed:
         progress.say(
             f"the files of {len(planned.changed)} cached clips have changed since, such as {planned.changed[0]!r}: "

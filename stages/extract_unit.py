@@ -143,9 +143,10 @@ class UnitRunner:
         self, work: UnitWork, clips: Mapping[str, Clip], ahead: Ahead, on_clip: Callable[[str], None]
     ) -> UnitOutcome:
         clock, done, rejected = _Clock(), [], {}
+        writer = self._open_writer()
         self.source.begin(work)
         coming, asked = _to_prefetch(work, clips), not to_decode(work)
-        with self._open_writer().unit(work) as unit:
+        with writer.unit(work) as unit:
             for position, planned in enumerate(work.clips):
                 if position + LOOKAHEAD > len(coming) and not asked:
                     coming, asked = coming + _to_prefetch(*(ahead() or (work, {}))), True
@@ -157,6 +158,7 @@ class UnitRunner:
                 except InputRejected as error:
                     unit.reject(planned, stage=error.stage, reason=error.reason, hint=error.hint)
                     rejected[planned.id] = str(error)
+                writer.progress()
                 on_clip(planned.id)
             won = clock.time("write", lambda: unit.commit(clock.seconds))
         return UnitOutcome(work.unit, won, tuple(done), rejected, clock.seconds)

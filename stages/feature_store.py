@@ -107,20 +107,35 @@ class FeatureStore:
 
         Returns:
             `[n, N, C]` for each array, views of `out` where given.
+
+        Raises:
+            UsageError: a row is of no clip of the store.
         """
         names = self.arrays if arrays is None else tuple(arrays)
+        where = self._places(rows)
         if self.residency == "gpu" and self._memory is not None:
-            places = torch.from_numpy(np.searchsorted(self._rows, rows)).to(self.device)
+            places = torch.from_numpy(where).to(self.device)
             return {name: self._memory[name].index_select(0, places) for name in names}
         target = self.buffers(len(rows)) if out is None else out
         found = {name: target[name][: len(rows)] for name in names}
         if self._memory is None:
             self._open().read(rows, names, {name: values.numpy() for name, values in found.items()})
         else:
-            where = np.searchsorted(self._rows, rows)
             for name, target_rows in found.items():  # numpy copies whole rows in this thread, without the GIL
                 np.take(self._memory[name].numpy(), where, axis=0, out=target_rows.numpy(), mode="clip")
         return found
+
+    def _places(self, rows: np.ndarray) -> np.ndarray:
+        """Places of rows among all rows of the store's clips, int64 `[n]`."""
+        where = np.searchsorted(self._rows, rows)
+        held = where < len(self._rows)
+        held[held] = self._rows[where[held]] == rows[held]
+        if not held.all():
+            raise UsageError(
+                f"row {rows[~held][0]} of cache {self.path} is of no clip of this FeatureStore: name all clips that "
+                "will be asked for when you make it"
+            )
+        return where
 
     def _settle(self, wanted: str) -> str:
         """Chooses the residency, says why, and loads what is to be loaded."""

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 import torch
 from torch import Tensor
 
+from avpipe.pipeline.errors import UsageError
 from avpipe.stages.feature_store import FeatureStore, copy_mark
 from avpipe.stages.features import ClipFeatures, FeatureBatch
 from avpipe.stages.residency import refuse_too_large
@@ -42,12 +43,15 @@ class BatchReader:
 
     Attributes:
         waited: seconds spent waiting for batches so far; starting copies to the GPU counts.
+
+    There is one ring, so one block of `batches` at a time.
     """
 
     def __init__(self, store: FeatureStore, size: int, device: torch.device) -> None:
         self.store, self.size, self.device = store, size, device
         self.waited = 0.0
         self._ring: list[Buffers] = []
+        self._in_use = threading.Lock()
 
     @contextmanager
     def batches(self, data: ClipFeatures, order: Order) -> Iterator[Iterator[FeatureBatch]]:
@@ -57,11 +61,21 @@ class BatchReader:
         wherever it is, also on an error or Ctrl-C.
 
         Raises:
-            UsageError: the buffers do not fit into memory.
+            UsageError: the buffers do not fit into memory, or another block of this reader is open.
         """
-        if self.store.residency == "gpu":
-            yield self._gathered(data, order)
-            return
+        if not self._in_use.acquire(blocking=False):
+            raise UsageError("this BatchReader is being read from: leave that block first, or make another BatchReader")
+        try:
+            if self.store.residency == "gpu":
+                yield self._gathered(data, order)
+            else:
+                with self._read_ahead(data, order) as batches:
+                    yield batches
+        finally:
+            self._in_use.release()
+
+    @contextmanager
+    def _read_ahead(self, data: ClipFeatures, order: Order) -> Iterator[Iterator[FeatureBatch]]:
         free: SimpleQueue[Buffers | None] = SimpleQueue()
         ready: SimpleQueue[tuple[FeatureBatch, Buffers] | BaseException] = SimpleQueue()
         for buffers in self._buffers():

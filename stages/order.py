@@ -7,18 +7,22 @@ What that costs is a number: how many different units meet in a batch, against a
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 
 import numpy as np
 
 
 def full_order(held: Sequence[int], seed: int, epoch: int) -> np.ndarray:
-    """All of `held` in an order that follows from (seed, epoch)."""
+    """All of `held` in an order that follows from (seed, epoch) and their number."""
     return np.random.default_rng((seed, epoch)).permutation(np.array(held, dtype=np.int64))
 
 
 def block_order(held: Sequence[int], units: Sequence[int], block: int, seed: int, epoch: int) -> np.ndarray:
-    """All of `held` in an order that follows from (seed, epoch): `block` units after `block` units, mixed within.
+    """All of `held`: `block` units after `block` units, mixed within.
+
+    The order follows from (seed, epoch) and from where clips lie: caches of equal content may have other units.
 
     Args:
         held: places of samples.
@@ -32,6 +36,18 @@ def block_order(held: Sequence[int], units: Sequence[int], block: int, seed: int
     names = random.permutation(np.unique(unit_of))
     parts = [places[np.isin(unit_of, names[start : start + block])] for start in range(0, len(names), block)]
     return np.concatenate([random.permutation(part) for part in parts]) if parts else places
+
+
+def digest(batches: Sequence[Sequence[str]]) -> str:
+    """Hash of an epoch's order.
+
+    Args:
+        batches: ids of the samples of each batch.
+
+    Returns:
+        32 hexadecimal digits.
+    """
+    return hashlib.blake2b(json.dumps(batches).encode(), digest_size=16).hexdigest()
 
 
 def units_met(order: np.ndarray, unit_of: dict[int, int], size: int) -> float:

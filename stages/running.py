@@ -21,6 +21,7 @@ class Running:
         lr: learning rate of the last step.
         seconds: time that its steps took.
         waited: part of that in which they waited for data.
+        order: hash of its samples in their order, see `order.digest`.
     """
 
     epoch: int
@@ -30,6 +31,7 @@ class Running:
     lr: float = 0.0
     seconds: float = 0.0
     waited: float = 0.0
+    order: str = ""
 
 
 def peak_memory(device: torch.device) -> dict[str, float]:

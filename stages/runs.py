@@ -11,10 +11,13 @@ metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -146,6 +149,24 @@ def new_folder(wanted: Path | None, name: str) -> Path:
             continue
         return path
     raise UsageError(f"a thousand runs have started at {start} in {Path('runs').absolute()}: name one with --run")
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keeps a second training out of a run folder while the block runs; a killed one keeps nobody out.
+
+    Raises:
+        UsageError: another process is training in it.
+    """
+    descriptor = os.open(run / CONFIG, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another process is training in {run}: wait until it has ended, or stop it") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_start(run: Path, config: RunConfig, environment: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ def train(options: TrainOptions) -> Path:
 
     Raises:
         UsageError: the request cannot be met; says what to do.
-        CacheMismatch: a run is resumed on other features.
+        CacheMismatch: a run is resumed on other features, or within an epoch on samples in another order.
     """
     device = choose_device(options.device)
     return _resume(options, device) if options.resume else _start(options, device)
@@ -203,7 +203,8 @@ def _fit(
     sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
     trainer = Trainer(run, config, sides[0], sides[1], device, checkpoint_seconds=options.checkpoint_seconds)
     try:
-        trainer.fit(resume=options.resume)
+        with runs.locked(run):
+            trainer.fit(resume=options.resume)
     except KeyboardInterrupt:
         progress.say(f"interrupted: go on after the last checkpoint with avpipe train --run {run} --resume")
         raise

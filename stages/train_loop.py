@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.errors import AvpipeError, CorruptionFound
+from avpipe.pipeline.errors import AvpipeError, CacheMismatch, CorruptionFound
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.best import best_epoch, in_short, selected_by
 from avpipe.stages.features import ClipFeatures, FeatureBatch
@@ -21,7 +21,7 @@ from avpipe.stages.inference import predict_samples
 from avpipe.stages.loader import BatchReader
 from avpipe.stages.model import build_model
 from avpipe.stages.optimizer import learning_rate, make_optimizer, seed_everything
-from avpipe.stages.order import quality_in_words
+from avpipe.stages.order import digest, quality_in_words
 from avpipe.stages.running import Running, peak_memory
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.step_log import StepLog
@@ -91,6 +91,7 @@ class Trainer:
         facts = checkpoint.restore(last, self.model, self.optimizer)
         self.history = facts["history"]
         self.running = Running(**facts["running"]) if facts.get("running") else None
+        self._refuse_other_order()
         self._mend_best()
         self._write_epochs()
         done, epochs = len(self.history), self.settings.epochs
@@ -98,6 +99,17 @@ class Trainer:
         within = f", and {self.running.step} steps of the next" if self.running else ""
         progress.say(f"run {self.run} {where}: {done} of {epochs} epochs are done{within}")
         return int(facts.get("steps", 0))
+
+    def _refuse_other_order(self) -> None:
+        """Within an epoch only its own order goes on: in another one samples would come twice, and others never."""
+        running = self.running
+        if running is not None and running.order != self._digest(self._order(running.epoch)):
+            raise CacheMismatch(
+                f"run {self.run} was stopped within epoch {running.epoch}, after {running.step} steps, and the samples "
+                "of that epoch come in another order now: clips were added to the cache or taken from it, the "
+                "annotations were changed, or (shuffle=block) this cache has its clips in other units. Go on with the "
+                "cache and the dataset as they were (--cache, --root), or train again"
+            )
 
     def _mend_best(self) -> None:
         """Brings the best checkpoint up to the history: a stop right after `LAST` was written leaves it behind."""
@@ -137,7 +149,7 @@ class Trainer:
         """The epoch that a checkpoint broke off, its random numbers restored with it, or a new one."""
         if self.running is None:
             seed_everything(self.settings.seed, epoch)
-            self.running = Running(epoch)
+            self.running = Running(epoch, order=self._digest(self._order(epoch)))
         return self.running
 
     def _steps(self, running: Running) -> None:
@@ -163,6 +175,9 @@ class Trainer:
         settings = self.settings
         block = settings.block_units if settings.shuffle == "block" else 0
         return list(self.data.batches(settings.batch, seed=settings.seed, epoch=epoch, block_units=block))
+
+    def _digest(self, order: list[list[int]]) -> str:
+        return digest([[self.data.samples[place].id for place in batch] for batch in order])
 
     def _step(self, batch: FeatureBatch, rate: float) -> float:
         for group in self.optimizer.param_groups:

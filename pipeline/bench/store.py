@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import statistics
 import tempfile
@@ -30,6 +31,9 @@ _SCRATCH_BYTES = 512 << 20
 """More than the processor's caches hold: read before each pass, so that nobody finds there what the one before left."""
 
 
+_MOST_THREADS = 256
+
+
 @dataclass(frozen=True)
 class StoreBench:
     """What to measure.
@@ -54,8 +58,12 @@ class StoreBench:
         for shape in self.shapes:
             if shape not in SHAPES:
                 raise unknown_name("shape", shape, SHAPES)
-        if self.gigabytes <= 0 or min(self.clips_per_read, self.threads) < 1:
-            raise UsageError("size, clips per read and threads must be positive")
+        if not 0 < self.gigabytes < math.inf:
+            raise UsageError(f"{self.gigabytes} GB of features: give a number above 0")
+        if not 0 <= self.seconds < math.inf:
+            raise UsageError(f"{self.seconds} s of warm rounds: give 0 or more")
+        if self.clips_per_read < 1 or not 1 <= self.threads <= _MOST_THREADS:
+            raise UsageError(f"clips per read must be 1 or more, threads 1 to {_MOST_THREADS}")
 
     @property
     def disk_bytes(self) -> int:
@@ -89,6 +97,7 @@ def run(bench: StoreBench) -> dict[str, Any]:
         EnvironmentLacking: the disk lacks room.
     """
     _require_room(bench)
+    progress.say(f"uses {bench.disk_bytes / 1e9:.1f} GB of {bench.folder}, deleted afterwards, and as much of memory")
     names, lacking = installed()
     rows = []
     for shape in bench.shapes:
@@ -113,7 +122,7 @@ def _require_room(bench: StoreBench) -> None:
     if free < bench.disk_bytes + _SPARE_BYTES:
         raise EnvironmentLacking(
             f"{bench.folder} has {free / 1e9:.1f} GB free, and {bench.disk_bytes / 1e9:.1f} GB and some spare are "
-            "needed: choose less with --gb, or another disk with --folder"
+            "needed: choose less with --gb or --clips-per-read, or another disk with --folder"
         )
 
 

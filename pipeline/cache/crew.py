@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -34,6 +34,9 @@ class Crew:
         announce: Callable[[_T], object] | None = None,
     ) -> None:
         """Does every piece once. Whoever is free takes the next one, so threads get equal shares of bytes.
+
+        When this returns or raises, also on Ctrl-C, no thread is at a piece any more: what they write to is the
+        caller's again. Only a second Ctrl-C does not wait for the pieces that are under way.
 
         Args:
             pieces: the work.
@@ -64,13 +67,18 @@ class Crew:
                     failed[number] = error
 
         helpers = min(threads, len(pieces)) - 1
-        futures = [self._helpers(helpers).submit(run) for _ in range(helpers)]
-        run()
-        for future in futures:
-            if not future.cancel():  # one that waits behind other reads has nothing left to do
-                future.result()
-        if failed:
-            raise failed[min(failed)]
+        futures: list[Future[None]] = []
+        try:
+            for _ in range(helpers):
+                futures.append(self._helpers(helpers).submit(run))
+            run()
+            _finish(futures)
+            if failed:
+                raise failed[min(failed)]
+        finally:
+            left.clear()
+            _finish(futures)
+            failed.clear()  # an error and the frames that it passed through would keep each other, and files, open
 
     def close(self) -> None:
         """Ends the threads; another read starts them again."""
@@ -84,3 +92,11 @@ class Crew:
             self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="avpipe-read")
             self._process = os.getpid()
         return self._pool
+
+
+def _finish(futures: list[Future[None]]) -> None:
+    """Waits for each and takes it off the list; one that waits behind other reads has nothing left to do."""
+    while futures:
+        if not futures[-1].cancel():
+            futures[-1].exception()
+        futures.pop()

@@ -74,9 +74,9 @@ def sync_file(descriptor: int, path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Writes and syncs a whole file. Not atomic: write to a temporary, then `rename` or `link`."""
+    """Writes and syncs a whole new file. Not atomic: write to a temporary, then `rename` or `link`."""
     try:
-        with writing(path), path.open("wb") as stream:
+        with writing(path), path.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -101,13 +101,14 @@ def link(source: Path, target: Path) -> bool:
     """Gives the file `source` the name `target`, unless that name is taken: the put-if-absent of a local disk.
 
     Returns:
-        False where `target` existed already.
+        False where `target` existed already and is another file.
     """
     with writing(target):
         try:
             target.hardlink_to(source)
         except FileExistsError:
-            return False
+            # A network file system repeats a call whose reply was lost, and the second one finds what the first made.
+            return os.path.samestat(source.lstat(), target.lstat())
     return True
 
 

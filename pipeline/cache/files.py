@@ -1,12 +1,10 @@
-"""Open shard files for reading, with their indexes: mapped, or through `pread`."""
+"""A shard file that is open for reading, with its index: mapped, or through `pread`."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import resource
-import threading
-from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +18,6 @@ from avpipe.pipeline.cache.shard import parse_tail, tail_bytes
 FileAccess = Literal["mmap", "pread"]
 Check = Literal["first", "always", "never"]
 
-_MANY = 4096
 _CAN_ANNOUNCE = hasattr(os, "posix_fadvise")
 
 
@@ -60,7 +57,7 @@ class Shard:
     def __init__(
         self, layout: Layout, file: CommittedFile, array: ArraySpec, unit_rows: int, access: FileAccess
     ) -> None:
-        self.file, self.array, self._row_bytes = file, array, array.row_bytes
+        self.file, self.array, self._layout, self._row_bytes = file, array, layout, array.row_bytes
         self.path, self._descriptor, self.offsets = _open(layout, file, array, unit_rows)
         self.checked = np.zeros(unit_rows, dtype=bool)
         self._stride = -(-(array.row_bytes + CRC_BYTES) // array.alignment) * array.alignment
@@ -157,6 +154,13 @@ class Shard:
             raise ShardDamaged(os.strerror(error.errno or 0), row) from error
         return [int.from_bytes(crc, "little") for crc in data]
 
+    def was_replaced(self) -> bool:
+        """Whether whoever opens this shard now finds another file than the one that is open here."""
+        for path in _places(self._layout, self.file):
+            with suppress(OSError):
+                return not os.path.samestat(os.fstat(self._descriptor), path.stat())
+        return False
+
     def _copy(self, row: int, start: int, target: np.ndarray, check: bool) -> None:
         if self._map is not None:
             self._require_whole()
@@ -178,34 +182,6 @@ class Shard:
             raise ShardDamaged(f"it has been cut while it was open: {size} of {self.file.bytes} bytes are left")
 
 
-class OpenShards:
-    """Keeps shards open, the least recently used of them closed first. Safe to share between threads."""
-
-    def __init__(self) -> None:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        # Python's mmap keeps a descriptor of its own, so a mapped shard has two; half of all stay free for others.
-        self._limit = min(max(soft // 4, 8), _MANY) if soft != resource.RLIM_INFINITY else _MANY
-        self._shards: OrderedDict[tuple[str, int, FileAccess], Shard] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(
-        self, layout: Layout, file: CommittedFile, array: ArraySpec, unit: int, unit_rows: int, access: FileAccess
-    ) -> Shard:
-        """The shard of a committed file, opened if need be; raises `ShardDamaged`."""
-        key = (array.name, unit, access)
-        shard = self._shards.get(key)
-        if shard is not None and shard.file is file and 2 * len(self._shards) <= self._limit:
-            return shard  # far from the limit nobody has to know which was used last
-        with self._lock:
-            shard = self._shards.get(key)
-            if shard is None or shard.file is not file:
-                shard = self._shards[key] = Shard(layout, file, array, unit_rows, access)
-                if len(self._shards) > self._limit:
-                    self._shards.popitem(last=False)
-            self._shards.move_to_end(key)
-        return shard
-
-
 def run_lengths(joined: np.ndarray) -> np.ndarray:
     """How many rows belong together, from each row on.
 
@@ -220,24 +196,34 @@ def run_lengths(joined: np.ndarray) -> np.ndarray:
     return ends[np.searchsorted(ends, places)] + 1 - places
 
 
+def _places(layout: Layout, file: CommittedFile) -> tuple[Path, Path]:
+    """Where a committed file may lie: where its writer left it, until it is moved to its place.
+
+    In this order: until a repair is moved, the damaged file lies in its place, and may have its very size and stamp.
+    """
+    return layout.temporary(file.temporary), layout.root / file.path
+
+
 def _open(layout: Layout, file: CommittedFile, array: ArraySpec, unit_rows: int) -> tuple[Path, int, np.ndarray]:
-    """Opens a committed file where it belongs, or else where its writer left it (committed, but not published yet)."""
-    final = layout.root / file.path
+    """Opens a committed file: where it is, a descriptor, and the offsets of its rows."""
     fault: ShardDamaged | None = None
-    for path in (final, layout.temporary(file.temporary), final):  # the last: it may be published in between
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            fault = fault or ShardDamaged(os.strerror(error.errno or 0))
-            continue
-        try:
-            return path, descriptor, _offsets(descriptor, file, array, unit_rows)
-        except ShardDamaged as error:  # a repair may have been committed, and its file not have been moved yet
-            os.close(descriptor)
-            fault = fault or error
-    raise fault or ShardDamaged("it is missing")
+    try:
+        for path in _places(layout, file):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                fault = ShardDamaged(os.strerror(error.errno or 0))
+                continue
+            try:
+                return path, descriptor, _offsets(descriptor, file, array, unit_rows)
+            except ShardDamaged as error:
+                os.close(descriptor)
+                fault = error
+        raise fault or ShardDamaged("it is missing")
+    finally:
+        fault = None  # an error and the frames that it passed through would keep each other, and files, open
 
 
 def _offsets(descriptor: int, file: CommittedFile, array: ArraySpec, unit_rows: int) -> np.ndarray:

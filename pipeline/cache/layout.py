@@ -16,6 +16,7 @@ PAGE_BYTES = 4096
 PAGED_FROM_BYTES = 65_536
 """Chunks of at least this many bytes start on a page; smaller ones are packed, where gaps would cost too much."""
 CRC_BYTES = 4
+MIB = 1 << 20
 INDEX_ENTRY_BYTES = 16
 
 ITEM_BYTES = {
@@ -157,7 +158,8 @@ class Layout:
 
     def has_documents(self) -> bool:
         """Whether anything was planned or committed here. Folders alone are those of a cache that is being made."""
-        return any(any(folder.glob("*.json")) for folder in (self.plan, self.records))
+        folders = (self.plan, self.records, self.twin(self.plan), self.twin(self.records))
+        return any(any(folder.glob("*.json")) for folder in folders)
 
     @property
     def repair_lock(self) -> Path:

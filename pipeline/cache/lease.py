@@ -4,7 +4,8 @@ A lease is advice. It decides who works, never what is committed: two writers on
 a clock was wrong, cost work and no byte, since a unit's records are put if absent.
 
 A lease is a small file that names its writer, renewed by touching it. It is free when that writer is dead, or when it
-has not been renewed for `LEASE_SECONDS`. Every change happens under a short lock.
+has not been renewed for `LEASE_SECONDS`. A thread renews it, but only as long as the writer gets on with its work: one
+that hangs would keep it for ever. Every change happens under a short lock.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from avpipe.pipeline.errors import EnvironmentLacking
 
 LEASE_SECONDS = 120.0
 """After this long without a renewal a living writer is taken for one that hangs, and its units for free."""
+STALLED_SECONDS = 900.0
+"""After this long without progress a writer renews nothing any more: longer than any clip, or a commit, takes."""
 RENEWALS = 4
 """Renewals in `LEASE_SECONDS`."""
 LOCK_SECONDS, LOCK_SECONDS_AGAIN = 5.0, 0.1
@@ -38,7 +41,7 @@ _OPENING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW  # never throug
 
 
 class Leases:
-    """The leases of one writer. They are renewed by a thread until `close`, or until the process ends.
+    """The leases of one writer. They are renewed by a thread until `close`, or until the process ends or stalls.
 
     Args:
         layout: paths of the cache.
@@ -47,7 +50,8 @@ class Leases:
 
     def __init__(self, layout: Layout, writer: str) -> None:
         self._layout, self._writer = layout, writer
-        self._seconds, self._patience = LEASE_SECONDS, LOCK_SECONDS
+        self._seconds, self._patience, self._stalled = LEASE_SECONDS, LOCK_SECONDS, STALLED_SECONDS
+        self._progress = time.monotonic()
         self._held: set[int] = set()
         self._process = os.getpid()
         self._closed = threading.Event()
@@ -56,9 +60,12 @@ class Leases:
     def claim(self, unit: int) -> bool:
         """Takes the lease of a unit, unless another living writer holds it. Taking one's own again renews it.
 
+        Counts as progress.
+
         Raises:
             EnvironmentLacking: the folder of the leases cannot be written.
         """
+        self.progress()
         if self._renewing is None:
             self._begin()
         with self._locked() as now:
@@ -73,6 +80,10 @@ class Leases:
         if unit in self._held:
             with self._locked():
                 self._remove(unit)
+
+    def progress(self) -> None:
+        """Says that the writer gets on with its work: its leases are renewed for another `STALLED_SECONDS`."""
+        self._progress = time.monotonic()
 
     def holder(self, unit: int) -> str:
         """The writer that a unit's lease names, "" for none; for messages."""
@@ -136,7 +147,7 @@ class Leases:
     def _renew(self) -> None:
         while not self._closed.wait(self._seconds / RENEWALS):
             with suppress(OSError, EnvironmentLacking):  # a lease that cannot be renewed runs out: no harm is done
-                if self._held:
+                if self._held and time.monotonic() - self._progress < self._stalled:
                     self._renew_once()
 
     def _renew_once(self) -> None:
@@ -145,6 +156,16 @@ class Leases:
                 path = self._layout.lease(unit)
                 if _writer_in(path) == self._writer:
                     os.utime(path)
+
+
+def remove_leases_of_the_dead(layout: Layout, writer: str) -> None:
+    """Removes the leases of a writer that is dead; they are free as they are, but nobody else might clear them away."""
+    if layout.leases.is_dir() and not layout.leases.is_symlink():
+        leases = Leases(layout, writer)
+        with leases._locked():
+            for path in layout.leases.iterdir():
+                if path.name.isdigit():
+                    leases._remove(int(path.name))
 
 
 def _lock_within(descriptor: int, path: Path, seconds: float) -> bool:

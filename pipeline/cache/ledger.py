@@ -26,6 +26,7 @@ from avpipe.pipeline.errors import CorruptionFound, UsageError
 
 _RECORD_NAME = re.compile(r"(\d{8,})\.(\d{4,})\.json")
 _PLAN_NAME = re.compile(r"(\d{8,})\.json")
+REMEDY = "`avpipe cache repair` puts it back"
 _SPEC_NAME = re.compile(r"spec-([a-z0-9_]+)\.json")
 
 
@@ -86,7 +87,7 @@ class Ledger(LedgerFacts):
         while True:
             sequence = len(self.records.get(unit, ()))
             path = self.layout.record(unit, sequence)
-            if not path.exists():
+            if self._files.has_read(path) or not path.exists():
                 return self.records.get(unit, [])
             self._read_arrays()
             self._read_plans()
@@ -108,7 +109,7 @@ class Ledger(LedgerFacts):
         """A record that is lost would look like one that never was, if nothing else remembered it."""
         for path in known:
             if path not in self._files.listed and not path.exists():
-                self._on_fault(path, f"{path} is missing, though {witness}; `avpipe cache repair` puts it back")
+                self._on_fault(path, f"{path} is missing, though {witness}; {REMEDY}")
 
     def _read_info(self) -> dict[str, Any]:
         path = self.layout.cache_document
@@ -119,7 +120,7 @@ class Ledger(LedgerFacts):
                 raise UsageError(f"{self.layout.root} is no cache: {path} is missing") from None
             if path.exists():  # it was just made
                 return self._read_info()
-            self._on_fault(path, f"{path} is missing, yet the ledger has records: this cache is damaged")
+            self._on_fault(path, f"{path} is missing, yet the ledger has records; {REMEDY}")
             return {}
         except CorruptionFound as error:
             self._on_fault(path, str(error))
@@ -132,18 +133,25 @@ class Ledger(LedgerFacts):
 
     def _read_specs(self) -> None:
         for _, path in self._files.unread(self.layout.ledger, _SPEC_NAME):
-            if content := self._files.sealed(path):
-                spec = Spec.from_json(content)
-                self.specs[spec.modality] = spec
+            with self._files.sealed(path) as content:
+                if content:
+                    spec = Spec.from_json(content)
+                    self.specs[spec.modality] = spec
 
     def _read_arrays(self) -> None:
         for _, path in self._files.unread(self.layout.arrays, re.compile(r"(.+)\.json")):
-            if content := self._files.sealed(path):
-                array = ArraySpec.from_json(content)
-                self.arrays[array.name] = array
-                if array.modality not in self.specs and not self.layout.spec(array.modality).exists():
-                    missing = self.layout.spec(array.modality)
-                    self._on_fault(missing, f"{missing} is missing, yet {array.name} was declared under it")
+            with self._files.sealed(path) as content:
+                if content:
+                    self._add_array(ArraySpec.from_json(content))
+
+    def _add_array(self, array: ArraySpec) -> None:
+        self.arrays[array.name] = array
+        missing = self.layout.spec(array.modality)
+        if array.modality not in self.specs and not missing.exists():
+            self._on_fault(
+                missing,
+                f"{missing} is missing, yet {array.name} was declared under it; {REMEDY}",
+            )
 
     def _read_plans(self) -> None:
         found = [(int(first), path) for (first,), path in self._files.unread(self.layout.plan, _PLAN_NAME)]
@@ -155,18 +163,18 @@ class Ledger(LedgerFacts):
                     break
                 self._read_plan(earlier)
             if first != self.units and not self._plan_damaged:
-                self._plan_damaged = True
                 missing = self.layout.plan_document(self.units)
                 self._on_fault(missing, f"{missing} is missing: it planned units {self.units} to {first - 1}")
+                self._plan_damaged = True
             self._read_plan(path)
 
     def _read_plan(self, path: Path) -> None:
-        content = self._files.sealed(path)
-        if content is None:
-            self._plan_damaged = True
-            return
-        for unit, clips in enumerate(content["units"], start=content["first_unit"]):
-            self.plan_unit(unit, clips)
+        with self._files.sealed(path) as content:
+            if content is None:
+                self._plan_damaged = True
+                return
+            for unit, clips in enumerate(content["units"], start=content["first_unit"]):
+                self.plan_unit(unit, clips)
 
     def _new_records(self) -> list[tuple[tuple[int, int], Path]]:
         found = [((int(u), int(s)), p) for (u, s), p in self._files.unread(self.layout.records, _RECORD_NAME)]
@@ -180,20 +188,23 @@ class Ledger(LedgerFacts):
                 if path.exists():  # a listing may show a record and not the one before it, if both appear meanwhile
                     unlisted.append(((unit, earlier), path))
                 else:
-                    self._on_fault(path, f"{path} is missing, yet a later record of unit {unit} is there")
+                    self._on_fault(
+                        path,
+                        f"{path} is missing, yet a later record of unit {unit} is there; {REMEDY}",
+                    )
             expected[unit] = sequence + 1
         return sorted(found + unlisted)
 
     def _add_record(self, unit: int, sequence: int, path: Path) -> None:
-        content = self._files.sealed(path)
-        if content is None:
-            return
-        try:
-            record = Record.from_json(content)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-            self._on_fault(path, f"{path} is no commit record of format {FORMAT}: {error!r}")
-            return
-        self._take_record(record, unit, sequence, path)
+        with self._files.sealed(path) as content:
+            if content is None:
+                return
+            try:
+                record = Record.from_json(content)
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+                self._on_fault(path, f"{path} is no commit record of format {FORMAT}: {error!r}")
+                return
+            self._take_record(record, unit, sequence, path)
 
     def _take_record(self, record: Record, unit: int, sequence: int, path: Path) -> None:
         if problem := self._contradiction(record, unit, sequence, path):
@@ -217,7 +228,7 @@ class Ledger(LedgerFacts):
             return None
         if unit not in self.planned:
             missing = self.layout.plan_document(self.units)
-            return missing, f"{missing} is missing, yet {path} commits unit {unit}"
+            return missing, f"{missing} is missing, yet {path} commits unit {unit}; {REMEDY}"
         for clip in record.clips:
             if self.planned[unit].get(clip.id) != (clip.start, clip.segments):
                 return path, f"{path} holds clip {clip.id!r} in rows that the plan of its unit does not give it"

@@ -67,8 +67,12 @@ class LedgerFacts:
 
     def attempts(self, clip: str) -> int:
         """How often a clip has failed."""
-        word = self._last_word.get(clip, (None, None))[1]
+        word = self.rejection(clip)
         return word.attempts if word else 0
+
+    def rejection(self, clip: str) -> Quarantined | None:
+        """The entry of a clip whose last word is a rejection, wherever that was."""
+        return self._last_word.get(clip, (None, None))[1]
 
     def quarantined_in(self, clip: str, unit: int) -> Quarantined | None:
         """The entry of a clip that was rejected in a unit, if the last word on it is that one."""

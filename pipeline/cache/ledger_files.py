@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def refuse(path: Path, message: str) -> None:
 
 
 class LedgerFiles:
-    """Reads sealed documents, each once.
+    """Reads sealed documents, each once; one that could not be taken in is read again the next time.
 
     Attributes:
         listed: every document that was found in its folder.
@@ -35,21 +36,23 @@ class LedgerFiles:
         self.listed: set[Path] = set()
 
     def has_read(self, path: Path) -> bool:
-        """Whether a document has been read, sound or not."""
+        """Whether a document has been taken in, or reported as damaged to somebody who goes on without it."""
         return path in self._read
 
     def skip(self, paths: Iterable[Path]) -> None:
         """Counts documents as read: what they say is known."""
         self._read.update(paths)
 
-    def sealed(self, path: Path) -> dict[str, Any] | None:
-        """The content of a document, None where it is damaged."""
-        self._read.add(path)
+    @contextmanager
+    def sealed(self, path: Path) -> Iterator[dict[str, Any] | None]:
+        """The content of a document, None where it is damaged. It counts as read if the block ends without an error."""
+        content = None
         try:
-            return read_sealed(path)
+            content = read_sealed(path)
         except (CorruptionFound, OSError) as error:
             self._on_fault(path, str(error))
-            return None
+        yield content
+        self._read.add(path)
 
     def unread(self, folder: Path, pattern: re.Pattern[str]) -> list[tuple[tuple[str, ...], Path]]:
         """Documents of a folder that have not been read yet, by name.

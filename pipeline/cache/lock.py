@@ -17,6 +17,7 @@ from pathlib import Path
 
 from avpipe.pipeline.cache import durable
 from avpipe.pipeline.cache.layout import Layout
+from avpipe.pipeline.errors import UsageError
 
 LOCK_NAME = "lock"
 _TAKING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -114,7 +115,7 @@ class WriterFolder:
 
     def __init__(self, layout: Layout) -> None:
         descriptor = self._claim(layout)
-        self._count = 0
+        self._count, self._process = 0, os.getpid()
         self.close = weakref.finalize(self, _let_go, self.path, descriptor, os.getpid())
         """Lets go of the lock and removes the folder if it is empty; what is left in it is for recovery to judge."""
 
@@ -129,7 +130,16 @@ class WriterFolder:
                 return descriptor
 
     def fresh(self, label: str) -> Path:
-        """A path for a new temporary, never given out before."""
+        """A path for a new temporary, never given out before.
+
+        Raises:
+            UsageError: this is a forked child of the process that made the folder; both would use the same names.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"process {os.getpid()} uses the cache writer of process {self._process}, which was forked: "
+                "open a CacheWriter of its own in the child"
+            )
         self._count += 1
         return self.path / f"{self._count:04d}-{label}"
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from avpipe.pipeline.cache.files import Shard
 from avpipe.pipeline.cache.layout import ArraySpec
+from avpipe.pipeline.errors import UsageError
 
 _LEAST_BYTES = 256 << 10
 _MOST_BYTES = 4 << 20
@@ -50,6 +51,48 @@ class Piece:
     count: int
     target: np.ndarray
     shard: Shard | None = None
+
+
+def as_rows(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Rows as int64 [n].
+
+    Raises:
+        UsageError: they are no integers.
+    """
+    given = np.asarray(rows)
+    if given.dtype.kind not in "iu" and given.size:
+        remedy = "np.flatnonzero(mask) gives the rows of a mask" if given.dtype == bool else "`Cache.rows` gives them"
+        raise UsageError(f"rows are integers, got {given.dtype}: {remedy}")
+    return given.astype(np.int64, copy=False).reshape(-1)
+
+
+def as_bytes(result: Any, array: ArraySpec, kind: np.dtype[Any], count: int) -> np.ndarray:
+    """An array that is to be filled, as its bytes.
+
+    Args:
+        result: what the caller gave.
+        array: the array of the cache.
+        kind: its dtype.
+        count: number of rows.
+
+    Returns:
+        uint8 [count, bytes of a row], the same memory.
+
+    Raises:
+        UsageError: it has another type or shape, or cannot be filled in place.
+    """
+    shape = (count, *array.row_shape)
+    if not isinstance(result, np.ndarray):
+        raise UsageError(
+            f"out[{array.name!r}] must be a numpy array, got {type(result).__name__}: of a torch tensor on the CPU, "
+            "give .numpy()"
+        )
+    if result.dtype != kind or result.shape != shape or not result.flags.carray:
+        raise UsageError(
+            f"out[{array.name!r}] must be a writable C-contiguous {array.dtype} array of shape {shape}, got "
+            f"{result.dtype} of shape {result.shape}"
+        )
+    return np.ndarray((count, array.row_bytes), np.uint8, result)
 
 
 def stretches(rows: np.ndarray, unit_rows: int) -> list[Stretch]:

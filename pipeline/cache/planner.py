@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from avpipe.pipeline.cache.layout import ArraySpec
@@ -25,12 +25,15 @@ class Plan:
         done: number of requested clips that are complete in all requested arrays.
         quarantined: requested clips that failed before and are not tried again.
         changed: requested clips whose files have changed since they were committed; what is committed stays.
+        held_back: requested clips that could only be done in a new unit, which would hide arrays that they are
+            committed in and that are not requested; id -> all the arrays that have to be requested at once.
     """
 
     pending: tuple[UnitWork, ...]
     done: int
     quarantined: tuple[Quarantined, ...]
     changed: tuple[str, ...] = ()
+    held_back: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Sorting:
@@ -46,6 +49,7 @@ class Sorting:
         done: number of clips that are complete.
         quarantined: clips that are skipped.
         changed: committed clips whose signature differs from the one they were committed with.
+        held_back: clips whose committed arrays a new unit would hide, with the arrays to request at once.
         new: clips that need a new unit, in the order given.
     """
 
@@ -60,6 +64,7 @@ class Sorting:
         self.done = 0
         self.quarantined: list[Quarantined] = []
         self.changed: list[str] = []
+        self.held_back: dict[str, tuple[str, ...]] = {}
         self.new: list[ClipRequest] = []
         for clip in clips:
             self._sort(*clip)
@@ -81,23 +86,25 @@ class Sorting:
                 self.done += 1
                 return
         unit = ledger.placement.get(clip)
-        if unit is None:
-            self.new.append((clip, segments, signature))
-        elif unit not in ledger.records:
-            start, planned_segments = ledger.planned[unit][clip]
-            if planned_segments == segments:
-                self._planned.setdefault(unit, []).append(PlannedClip(clip, start, segments, signature))
-            else:  # planned, never computed, and the data set has changed since
-                self.new.append((clip, segments, signature))
-        elif word := ledger.quarantined_in(clip, unit):
-            if self._retry or word.signature != signature:
-                self.new.append((clip, segments, signature))
-            else:
-                self.quarantined.append(word)
-        elif unit == home and self._wanted - ledger.unit_arrays(unit):
+        committed = unit in ledger.records
+        word = ledger.quarantined_in(clip, unit) if unit is not None and committed else None
+        if word and not self._retry and word.signature == signature:
+            self.quarantined.append(word)
+        elif unit is not None and unit == home and not word and self._wanted - ledger.unit_arrays(unit):
             self._extended.add(unit)
-        else:
+        elif home is not None and not ledger.arrays_of(clip, home) <= self._wanted:
+            self._hold_back(clip, home)
+        elif unit is not None and not committed and ledger.planned[unit][clip][1] == segments:
+            start = ledger.planned[unit][clip][0]
+            self._planned.setdefault(unit, []).append(PlannedClip(clip, start, segments, signature))
+        else:  # also one that was planned and never computed, if the data set has changed since
             self.new.append((clip, segments, signature))
+
+    def _hold_back(self, clip: str, home: int) -> None:
+        """Leaves a clip as it is: from a new unit on, only the arrays that are committed there would be seen."""
+        self.held_back[clip] = tuple(sorted(self._wanted | self._ledger.arrays_of(clip, home)))
+        if word := self._ledger.rejection(clip):
+            self.quarantined.append(word)
 
     def _check_length(self, clip: str, unit: int, segments: int) -> None:
         stored = self._ledger.planned[unit][clip][1]
@@ -137,7 +144,7 @@ def nothing_left(
     sorting = Sorting(ledger, clips, arrays, retry=retry)
     if sorting.new or sorting.pending():
         return None
-    return Plan((), sorting.done, tuple(sorting.quarantined), tuple(sorting.changed))
+    return Plan((), sorting.done, tuple(sorting.quarantined), tuple(sorting.changed), sorting.held_back)
 
 
 def further_work(ledger: Ledger, unit: int, arrays: Sequence[ArraySpec]) -> UnitWork:

@@ -13,11 +13,12 @@ import numpy as np
 from avpipe.pipeline.cache import content
 from avpipe.pipeline.cache.clips import ClipRows, merge
 from avpipe.pipeline.cache.crew import Crew
+from avpipe.pipeline.cache.documents import read_sealed
 from avpipe.pipeline.cache.files import Check, FileAccess, ShardDamaged
 from avpipe.pipeline.cache.filesystem import is_network
 from avpipe.pipeline.cache.layout import ArraySpec, Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.cache.pieces import stretches
+from avpipe.pipeline.cache.pieces import as_bytes, as_rows, stretches
 from avpipe.pipeline.cache.reading import Access, DiskWatch, Reading, use_zarr
 from avpipe.pipeline.cache.records import Quarantined
 from avpipe.pipeline.cache.recover import recover
@@ -25,7 +26,7 @@ from avpipe.pipeline.cache.sources import Damage, Sources
 from avpipe.pipeline.cache.spec import Spec
 from avpipe.pipeline.cache.summary import summarize
 from avpipe.pipeline.doctor import cores
-from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.errors import CorruptionFound, UsageError, unknown_name
 
 _T = TypeVar("_T")
 _MOST_THREADS = 8
@@ -54,25 +55,29 @@ class Cache:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._layout = Layout(path)
+        self.path = path.absolute()  # it stays the same folder when the process goes to another one
+        self._layout = Layout(self.path)
         self._crew, self._disk = Crew(min(cores(), _MOST_THREADS)), DiskWatch()
-        self.reload()
+        self._open()
 
     def __reduce__(self) -> tuple[object, ...]:
         return Cache, (self.path,)
 
     def reload(self) -> None:
-        """Takes in what has been committed since the cache was opened."""
-        if not self.path.exists():
-            raise UsageError(f"there is no cache at {self.path}: no such folder")
-        self._ledger = Ledger(self._layout)
-        if os.access(self._layout.temporaries, os.W_OK):
-            recover(self._ledger)
-        self.unit_rows = self._ledger.unit_rows
-        self.dataset: Mapping[str, Any] = self._ledger.info["dataset"]
-        self._sources = Sources(self._ledger)
-        self._kinds: dict[str, tuple[ArraySpec, np.dtype[Any]]] = {}
+        """Takes in what has been committed since the cache was opened. Not while another thread uses this `Cache`.
+
+        Reads the ledger's new documents and nothing else: those that were read are not looked at again, and what dead
+        writers left stays for whoever opens the cache next. Where another cache lies in the folder now, opens that.
+
+        Raises:
+            UsageError: there is no cache any more.
+            CorruptionFound: the ledger is damaged.
+        """
+        if self._lies_there():
+            self._ledger.refresh()
+            self._sources = Sources(self._ledger)
+        else:
+            self._open()
 
     @cached_property
     def access(self) -> FileAccess:
@@ -161,25 +166,22 @@ class Cache:
             tap -> (n, *row_shape), the arrays of `out` where given.
 
         Raises:
-            UsageError: an unknown tap or option, or a row that no committed clip owns: fill values are never handed
-                out.
+            UsageError: an unknown tap or option, rows that are no integers, an array of `out` that is missing or does
+                not fit, or a row that no committed clip owns: fill values are never handed out.
             CorruptionFound: bytes are missing or changed; names clip, tap and shard.
         """
         _check_option("check", check, Check)
         _check_option("access", access, Access)
         self._sources.begin_anew_in_child()
-        rows = np.asarray(rows, dtype=np.int64).reshape(-1)
+        rows = as_rows(rows)
         results, targets = {}, []
         for tap in taps:
             array, kind = self._kinds.get(tap) or self._kind(tap)
-            result = out[tap] if out is not None else np.empty((len(rows), *array.row_shape), kind)
-            if result.dtype != kind or result.shape != (len(rows), *array.row_shape) or not result.flags.carray:
-                raise UsageError(
-                    f"out[{tap!r}] must be a writable C-contiguous {array.dtype} array of shape "
-                    f"{(len(rows), *array.row_shape)}, got {result.dtype} of shape {result.shape}"
-                )
+            if out is not None and tap not in out:
+                raise UsageError(f"out has no array for {tap!r}: give one for each tap, or leave `out` away")
+            result = np.empty((len(rows), *array.row_shape), kind) if out is None else out[tap]
             results[tap] = result
-            targets.append((array, np.ndarray((len(rows), array.row_bytes), np.uint8, result)))
+            targets.append((array, as_bytes(result, array, kind, len(rows))))
         wanted = stretches(rows, self.unit_rows)
         how: FileAccess = self.access if access == "auto" else "pread" if access == "zarr" else access
         reading = Reading(self._sources, how, check, use_zarr(access, self.path, self.unit_rows))
@@ -213,7 +215,7 @@ class Cache:
             try:
                 return shard.view(row, len(rows), check)
             except ShardDamaged as fault:
-                raise Damage(array, unit, shard.file, fault) from fault
+                raise Damage(array, unit, shard.file, fault, shard.was_replaced()) from fault
 
         found = self._retrying(look)
         if found is None:
@@ -234,6 +236,24 @@ class Cache:
         """What the cache holds, JSON-ready."""
         return summarize(self.path, self._ledger, self.content_hash())
 
+    def _open(self) -> None:
+        if not self.path.exists():
+            raise UsageError(f"there is no cache at {self.path}: no such folder")
+        self._ledger = Ledger(self._layout)
+        if os.access(self._layout.temporaries, os.W_OK):
+            recover(self._ledger, if_possible=True)
+        self.unit_rows = self._ledger.unit_rows
+        self.dataset: Mapping[str, Any] = self._ledger.info["dataset"]
+        self._sources = Sources(self._ledger)
+        self._kinds: dict[str, tuple[ArraySpec, np.dtype[Any]]] = {}
+
+    def _lies_there(self) -> bool:
+        """Whether the folder still holds the cache that was opened: its first document says when it was made."""
+        try:
+            return read_sealed(self._layout.cache_document) == self._ledger.info
+        except (OSError, CorruptionFound):
+            return False
+
     def _kind(self, name: str) -> tuple[ArraySpec, np.dtype[Any]]:
         array = self._array(name)
         self._kinds[name] = array, np.dtype(array.dtype)
@@ -245,13 +265,20 @@ class Cache:
         return self.arrays[name]
 
     def _retrying(self, act: Callable[[], _T]) -> _T:
-        """Does something again for as long as the shard that failed turns out to have been repaired meanwhile."""
+        """Does something again for as long as the shard that failed turns out to have been repaired meanwhile.
+
+        A shard whose file was replaced without a record (put back from a backup, say) is tried once more; only once,
+        because some file systems give a file another inode number at each look.
+        """
+        tried: set[tuple[str, int]] = set()
         while True:
             try:
                 return act()
             except Damage as damage:
-                if not self._sources.replaced(damage):
+                key = damage.array.name, damage.unit
+                if not self._sources.repaired(damage) and (key in tried or not damage.replaced):
                     raise self._sources.corruption(damage) from damage
+                tried.add(key)
 
 
 def _check_option(name: str, value: str, known: Any) -> None:

@@ -70,7 +70,7 @@ class Reading:
             else:
                 self._through_zarr(self._zarr, shard, piece)
         except ShardDamaged as fault:
-            raise Damage(piece.array, piece.unit, shard.file, fault) from fault
+            raise Damage(piece.array, piece.unit, shard.file, fault, shard.was_replaced()) from fault
 
     def _announce(self, piece: Piece) -> None:
         shard = piece.shard = self._find(piece)

@@ -1,13 +1,15 @@
 """Finishing what dead writers left: committed temporaries are published, the others deleted.
 
-Recovery looks only into the folder of temporaries. It never touches a file in its final place, and never a temporary of
-a writer that lives, unless a commit record names it; then it only does what that writer is about to do. It follows no
-symbolic link, and leaves alone what this user may not touch: somebody else will recover it.
+Recovery looks only into the folder of temporaries, and clears away the leases of the dead. It never touches a file in
+its final place, and never a temporary of a writer that lives, unless a commit record names it; then it only does what
+that writer is about to do. It follows no symbolic link, and leaves alone what this user may not touch: somebody else
+will recover it.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,10 +17,14 @@ from pathlib import Path
 from avpipe.pipeline.cache import durable, twins
 from avpipe.pipeline.cache.compact import tidy
 from avpipe.pipeline.cache.layout import Layout
+from avpipe.pipeline.cache.lease import remove_leases_of_the_dead
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.lock import LOCK_NAME, WriterFolder, is_alive, try_lock_of_another
 from avpipe.pipeline.cache.records import CommittedFile
 from avpipe.pipeline.errors import EnvironmentLacking
+
+_TEMPORARY = re.compile(r"\d+-(\d+)-.+")
+"""Name of a shard's temporary: number, unit, array."""
 
 
 def publish_files(layout: Layout, files: Iterable[CommittedFile]) -> None:
@@ -63,18 +69,23 @@ def require_temporaries(sizes: Mapping[Path, int]) -> None:
             )
 
 
-def recover(ledger: Ledger) -> None:
+def recover(ledger: Ledger, *, if_possible: bool = False) -> None:
     """Publishes the temporaries that records name, deletes the others of dead writers, and writes missing twins.
 
     Args:
         ledger: the ledger, read before; it is refreshed for every dead writer.
+        if_possible: leave what the machine refuses, such as where the disk is full, to somebody else: for readers,
+            which find committed files under either name.
+
+    Raises:
+        EnvironmentLacking: the disk is full, say; not with `if_possible`.
     """
     for folder in _writer_folders(ledger.layout):
-        with _leaving_what_is_not_ours():
+        with _leaving_what_is_not_ours(if_possible):
             _recover_writer(ledger, folder)
-    with _leaving_what_is_not_ours():
+    with _leaving_what_is_not_ours(if_possible):
         _complete_twins(ledger.layout)
-    with _leaving_what_is_not_ours():
+    with _leaving_what_is_not_ours(if_possible):
         tidy(ledger.layout)
 
 
@@ -97,10 +108,20 @@ def _recover_writer(ledger: Ledger, folder: Path) -> None:
     try:
         # Only now is it certain that this writer commits nothing more: look at its records once again.
         ledger.refresh()
+        # A network file system may list the records as they were a moment ago: ask for those that count by their names.
+        for unit in _units_of(folder):
+            ledger.refresh_unit(unit)
         _publish_committed(ledger, folder)
         _delete(folder)
+        remove_leases_of_the_dead(ledger.layout, folder.name)
     finally:
         os.close(descriptor)
+
+
+def _units_of(folder: Path) -> set[int]:
+    """Units that the temporaries of a writer are of, by their names."""
+    matches = (_TEMPORARY.fullmatch(path.name) for path in _plain_files(folder))
+    return {int(match[1]) for match in matches if match}
 
 
 def _complete_twins(layout: Layout) -> None:
@@ -113,13 +134,13 @@ def _complete_twins(layout: Layout) -> None:
 
 
 @contextmanager
-def _leaving_what_is_not_ours() -> Iterator[None]:
+def _leaving_what_is_not_ours(if_possible: bool) -> Iterator[None]:
     try:
         yield
     except PermissionError:
         pass
     except EnvironmentLacking as error:
-        if not isinstance(error.__cause__, PermissionError):
+        if not if_possible and not isinstance(error.__cause__, PermissionError):
             raise
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache.compact import check, compact, tidy
 from avpipe.pipeline.cache.compact_spare import spares
-from avpipe.pipeline.cache.layout import Layout
+from avpipe.pipeline.cache.layout import MIB, Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.links import find_links
 from avpipe.pipeline.cache.locate import is_cache
@@ -126,15 +126,16 @@ def _repair_shards(
     def remake(clip: CommittedClip, arrays: Collection[str], raw: Values) -> Remade:
         if not makers:
             makers.append(remake_for(layout.root))
+        writer.progress()
         return makers[0](clip, arrays, raw)
 
-    with progress.task("repair", total=total, unit="B") as task:
+    with progress.task("repair", total=total / MIB, unit="MiB") as task:
         for unit, scans in scan_units(layout, ledger):
             if any(scan.faults for scan in scans):
                 _repair_one(layout, writer, unit, remake, report)
             else:
                 _check_content(layout, ledger, unit, scans, report)
-            task.advance(sum(scan.file.bytes for scan in scans))
+            task.advance(sum(scan.file.bytes for scan in scans) / MIB)
 
 
 def _repair_one(layout: Layout, writer: CacheWriter, unit: int, remake: Remake, report: RepairReport) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from avpipe.pipeline.cache.files import FileAccess, OpenShards, Shard, ShardDamaged, run_lengths
+from avpipe.pipeline.cache.files import FileAccess, Shard, ShardDamaged, run_lengths
 from avpipe.pipeline.cache.layout import ArraySpec
 from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.open_shards import OpenShards
 from avpipe.pipeline.cache.records import CommittedFile
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
@@ -25,12 +26,14 @@ class Damage(Exception):
         unit: its unit.
         file: what the ledger said of it.
         fault: what is wrong.
+        replaced: another file has taken the place of the one that was open.
     """
 
     array: ArraySpec
     unit: int
     file: CommittedFile
     fault: ShardDamaged
+    replaced: bool = False
 
 
 class Sources:
@@ -51,10 +54,10 @@ class Sources:
 
     def begin_anew(self) -> None:
         """Forgets what is open."""
-        self._process = os.getpid()
         self._lock = threading.Lock()
         self._shards = OpenShards()
         self._known: dict[tuple[str, int], tuple[np.ndarray, CommittedFile]] = {}
+        self._process = os.getpid()  # last: another thread of a child that sees it finds all the rest fresh
 
     def shard(self, array: ArraySpec, unit: int, row: int, count: int, access: FileAccess) -> Shard:
         """The shard that holds some rows.
@@ -78,11 +81,12 @@ class Sources:
         except ShardDamaged as fault:
             raise Damage(array, unit, file, fault) from fault
 
-    def replaced(self, damage: Damage) -> bool:
-        """Whether a repair has put another file in the place of a damaged one; looks for new records of its unit."""
+    def repaired(self, damage: Damage) -> bool:
+        """Whether a repair of a damaged shard has been committed; looks for new records, and lets go of the shard."""
         with self._lock:
             self._ledger.refresh_unit(damage.unit)
             self._known.clear()
+            self._shards.drop(damage.array, damage.unit)
             return self._ledger.current(damage.unit, damage.array.name) != damage.file
 
     def corruption(self, damage: Damage) -> CorruptionFound:

@@ -9,7 +9,7 @@ from typing import Any
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache.compact_check import check as check_compaction
 from avpipe.pipeline.cache.documentcheck import check_twins, strays, wrong_zarr_documents
-from avpipe.pipeline.cache.layout import Layout
+from avpipe.pipeline.cache.layout import MIB, Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.links import find_links, leads_through
 from avpipe.pipeline.cache.records import CommittedFile
@@ -93,13 +93,12 @@ class _Verification:
             return self._report(0)  # a ledger with links in it says nothing about what lies elsewhere
         ledger = Ledger(self.layout, on_fault=self._document_fault, compacted=False)
         if ledger.info:  # without it nothing is known about the arrays
-            sound = len(self.faults) == len(self.links)
             check_twins(self.layout, self._document_fault)
             for path, message in check_compaction(self.layout, ledger):
                 self._document_fault(path, message)
+            if len(self.faults) == len(self.links):  # else files may seem strange only because a record is lost
+                self._check_strays(ledger)
             self._check_zarr_documents()
-            if sound:  # else files may seem strange only because a record could not be read
-                self._check_strays()
             self._check_shards(ledger)
         return self._report(sum(map(len, ledger.records.values())))
 
@@ -120,19 +119,22 @@ class _Verification:
             what = "differs from what the ledger says" if path.exists() else "is missing"
             self._document_fault(path, f"{path} {what}; `avpipe cache repair` writes it anew")
 
-    def _check_strays(self) -> None:
+    def _check_strays(self, ledger: Ledger) -> None:
+        planned = {self.layout.shard(array, unit) for array in ledger.arrays.values() for unit in ledger.planned}
         for path in strays(self.layout, self.links):
-            self._document_fault(
-                path,
-                f"{path} belongs to nothing in the ledger: `avpipe extract` replaces or `avpipe cache gc` deletes it",
+            what = (
+                "is in the place of a unit that no record commits: the next `avpipe extract` replaces it"
+                if path in planned
+                else "belongs to nothing in the ledger: `avpipe cache gc` deletes it"
             )
+            self._document_fault(path, f"{path} {what}")
 
     def _check_shards(self, ledger: Ledger) -> None:
         total = sum(file.bytes for unit in ledger.records for file in ledger.files(unit).values())
-        with progress.task("verify", total=total, unit="B") as task:
+        with progress.task("verify", total=total / MIB, unit="MiB") as task:
             for unit, scans in scan_units(self.layout, ledger, self._is_local):
                 self._check_unit(ledger, unit, self._as_it_is_now(ledger, unit, scans))
-                task.advance(sum(scan.file.bytes for scan in scans))
+                task.advance(sum(scan.file.bytes for scan in scans) / MIB)
 
     def _as_it_is_now(self, ledger: Ledger, unit: int, scans: list[ShardScan]) -> list[ShardScan]:
         """A repair may have replaced a file after the ledger was read: then what was found is out of date."""

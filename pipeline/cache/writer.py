@@ -18,10 +18,11 @@ from avpipe.pipeline.cache.lock import WriterFolder, exclusive
 from avpipe.pipeline.cache.planner import ClipRequest, Plan, Sorting, check_request, further_work, pack
 from avpipe.pipeline.cache.records import UnitWork
 from avpipe.pipeline.cache.recover import recover
-from avpipe.pipeline.cache.rewrite import Remake, UnitDamage, UnitRepair, repair_unit
+from avpipe.pipeline.cache.rewrite import Remake, UnitRepair, repair_unit
+from avpipe.pipeline.cache.scan import scan_unit
 from avpipe.pipeline.cache.spec import Spec, refuse_difference
 from avpipe.pipeline.cache.unit import UnitWriter
-from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
+from avpipe.pipeline.errors import CacheMismatch, CorruptionFound, EnvironmentLacking, UsageError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -164,6 +165,7 @@ class CacheWriter:
             done=sorting.done,
             quarantined=tuple(sorting.quarantined),
             changed=tuple(sorting.changed),
+            held_back=sorting.held_back,
         )
 
     def left(self, work: UnitWork) -> UnitWork | None:
@@ -177,8 +179,9 @@ class CacheWriter:
         """Takes the lease of a unit: whoever holds it does the work, so that others can do something else.
 
         A lease is advice, not a lock: what is committed is decided by the records alone. It is renewed until `release`
-        or `close`, and free for others when this process dies or hangs. Look at `left` after taking it: its last holder
-        may just have committed the unit.
+        or `close`, and free for others when this process dies or hangs: if neither `claim` nor `progress` was called
+        for 15 minutes, it is not renewed any more. Look at `left` after taking it: its last holder may just have
+        committed the unit.
 
         Returns:
             False where another living writer holds it.
@@ -187,6 +190,10 @@ class CacheWriter:
             EnvironmentLacking: the leases cannot be written.
         """
         return self._leases.claim(unit)
+
+    def progress(self) -> None:
+        """Says that the work goes on, after each clip, say, so that the leases are kept."""
+        self._leases.progress()
 
     def release(self, unit: int) -> None:
         """Lets go of a unit's lease."""
@@ -204,10 +211,14 @@ class CacheWriter:
         """
         return UnitWriter(self._layout, self._ledger, self._folder, work)
 
-    def rewrite(self, damage: UnitDamage, remake: Remake | None) -> UnitRepair | None:
-        """Replaces the damaged shards of one unit; see `avpipe.pipeline.cache.rewrite.repair_unit`."""
+    def rewrite(self, unit: int, remake: Remake) -> UnitRepair | None:
+        """Looks at a unit and replaces its damaged shards; see `avpipe.pipeline.cache.rewrite.repair_unit`."""
         self._ledger.refresh()
-        return repair_unit(self._layout, self._ledger, self._folder, damage, remake)
+        recover(self._ledger)  # what a record names is in its place before anything takes that place
+        scans = scan_unit(self._layout, self._ledger, unit)
+        if not any(scan.faults for scan in scans):
+            return UnitRepair()
+        return repair_unit(self._layout, self._ledger, self._folder, scans, remake)
 
     def mend_zarr_documents(self) -> list[str]:
         """Writes anew every `zarr.json` that is not what the ledger says; their paths."""
@@ -269,8 +280,9 @@ def _refuse_foreign(layout: Layout) -> None:
         strange = sorted(path.name for path in root.iterdir() if path.name != "ledger")
     if layout.cache_document.exists():  # somebody else has made this cache meanwhile
         return
-    if strange or layout.has_documents():
+    if layout.has_documents():
+        raise CorruptionFound(f"{layout.cache_document} is missing, yet {root} is a cache: run `avpipe cache repair`")
+    if strange:
         raise UsageError(
-            f"{root} is not empty and no cache (it holds {(strange or ['ledger'])[0]!r}): "
-            "name an empty or new folder with --cache"
+            f"{root} is not empty and no cache (it holds {strange[0]!r}): name an empty or new folder with --cache"
         )

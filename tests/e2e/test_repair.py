@@ -66,7 +66,7 @@ def test_what_cannot_be_decoded_again_is_named(avpipe, cache, own_ave):
     _shards(cache, "visual/frames")[0].unlink()
     failed = avpipe("cache", "repair", "--cache", cache, check=5)
     assert own_ave.ids[0] in failed.stdout
-    assert "1 failures" in failed.stdout
+    assert "1 failure" in failed.stdout
     faults = [
         line for line in avpipe("cache", "verify", "--cache", cache, check=5).stdout.splitlines() if "FAULT" in line
     ]
@@ -88,7 +88,7 @@ def test_gc_says_what_it_would_do(avpipe, cache):
     stray.write_bytes(b"123")
     listed = avpipe("cache", "gc", "--cache", cache, "--dry-run").stdout
     assert "visual/frames/c.77.0.0.0" in listed
-    assert "1 files, 3 B, would be deleted" in listed
+    assert "1 file, 3 B, would be deleted" in listed
     assert stray.exists()
     assert json.loads(avpipe("cache", "gc", "--cache", cache, "--json").stdout)["bytes"] == 3
     assert not stray.exists()

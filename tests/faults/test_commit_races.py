@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,10 +13,11 @@ from pathlib import Path
 import cache_toy as toy
 import pytest
 
-from avpipe.pipeline.cache import durable, open_cache, verify
+from avpipe.pipeline.cache import CacheWriter, durable, ledger_files, open_cache, verify
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
-from avpipe.pipeline.errors import CorruptionFound, EnvironmentLacking
+from avpipe.pipeline.cache.recover import recover
+from avpipe.pipeline.errors import CorruptionFound, EnvironmentLacking, UsageError
 
 CLIPS = [toy.clips(4)[i] for i in (0, 1, 3)]  # 6 rows: one unit
 
@@ -148,3 +150,152 @@ def test_what_is_really_lost_is_still_called_lost(tmp_path, name):
     with pytest.raises(CorruptionFound, match=f"{Path(name).name} is missing"):
         open_cache(path)
     assert not verify(path).ok
+
+
+def test_a_link_whose_reply_was_lost_is_a_success(tmp_path, monkeypatch):
+    """A network file system repeats the call, and then finds the name taken: by this very file."""
+    path, original, lost = tmp_path / "c", Path.hardlink_to, []
+
+    def link_twice(self, target):
+        original(self, target)
+        if self.parent.name == "records":
+            lost.append(self)
+            original(self, target)
+
+    with toy.begin(path) as writer:
+        (work,) = writer.plan(CLIPS, toy.ARRAYS).pending
+        monkeypatch.setattr(Path, "hardlink_to", link_twice)
+        assert toy.commit(writer, work)
+        monkeypatch.undo()
+    assert len(lost) == 1
+    toy.assert_sound(path, CLIPS)
+
+
+def test_a_writer_is_of_no_use_to_a_forked_child(tmp_path):
+    """It would give the names of its parent's temporaries out a second time."""
+    path = tmp_path / "c"
+    with toy.begin(path) as writer:
+        (work,) = writer.plan(CLIPS, toy.ARRAYS).pending
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                toy.commit(writer, work)
+            except UsageError as error:
+                code = 7 if "open a CacheWriter of its own in the child" in str(error) else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert toy.left_temporaries(path) == []
+        assert toy.commit(writer, work)
+    toy.assert_sound(path, CLIPS)
+
+
+def test_no_temporary_is_written_over_another(tmp_path):
+    durable.write_file(tmp_path / "a", b"first")
+    with pytest.raises(FileExistsError):
+        durable.write_file(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+
+
+def test_a_full_disk_keeps_nobody_from_reading(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    toy.extract(path, CLIPS)
+    twin = path / "ledger" / "twins" / "records" / "00000000.0000.json"
+    twin.unlink()  # as after a kill right after a commit
+
+    def full(target, data):
+        raise EnvironmentLacking("no space")
+
+    monkeypatch.setattr(durable, "write_file", full)
+    assert len(open_cache(path).clips()) == len(CLIPS)
+    with pytest.raises(EnvironmentLacking, match="no space"):
+        CacheWriter.open(path)
+    assert not twin.exists()
+    monkeypatch.undo()
+    toy.assert_sound(path, CLIPS)
+
+
+def _added_documents(path: Path) -> tuple[Ledger, list[Path]]:
+    """A ledger, and the documents that were added since it was read: two plans, an array, records."""
+    toy.extract(path, toy.clips(4), toy.VISUAL)
+    ledger = Ledger(Layout(path))
+    before = {*(path / "ledger").glob("*/*.json")}
+    toy.extract(path, toy.clips(6), toy.VISUAL)
+    toy.extract(path, toy.clips(8), toy.ARRAYS)
+    return ledger, sorted({*(path / "ledger").glob("*/*.json")} - before)
+
+
+@pytest.mark.parametrize("fault", ["cut", "gone"])
+def test_what_a_refresh_stumbled_over_is_read_by_the_next(tmp_path, fault):
+    """A reader that goes on after an error must not go on without a document."""
+    path = tmp_path / "c"
+    _, added = _added_documents(path)
+    assert len(added) > 6
+    for number, document in enumerate(added):
+        ledger, again = _added_documents(tmp_path / str(number))
+        document = again[added.index(document)]
+        if fault == "gone" and document.parent.name == "records" and not document.name.endswith("0.0000.json"):
+            continue  # nothing misses it
+        whole = document.read_bytes()
+        document.unlink()
+        if fault == "cut":
+            document.write_bytes(whole[:10])
+        for _ in range(2):
+            with pytest.raises(CorruptionFound):
+                ledger.refresh()
+        document.write_bytes(whole)
+        ledger.refresh()
+        sound = Ledger(Layout(tmp_path / str(number)))
+        assert (ledger.records, ledger.planned, ledger.arrays) == (sound.records, sound.planned, sound.arrays)
+
+
+def test_a_damaged_record_is_reported_once_to_who_goes_on(tmp_path):
+    path, reported = tmp_path / "c", []
+    toy.extract(path, CLIPS)
+    (path / "ledger" / "records" / "00000000.0000.json").write_bytes(b"")
+    ledger = Ledger(Layout(path), lambda file, message: reported.append(file.name))
+    ledger.refresh()
+    assert ledger.refresh_unit(0) == []  # and does not ask for ever
+    assert reported == ["00000000.0000.json"]
+
+
+def test_an_error_of_the_moment_is_none_of_the_next(tmp_path, monkeypatch):
+    ledger, added = _added_documents(tmp_path / "c")
+    original, failed = ledger_files.read_sealed, []
+
+    def fail_once(path):
+        if path not in failed:
+            failed.append(path)
+            raise OSError(116, "Stale file handle")
+        return original(path)
+
+    monkeypatch.setattr(ledger_files, "read_sealed", fail_once)
+    for _ in added:
+        with pytest.raises(CorruptionFound, match="Stale"):
+            ledger.refresh()
+    ledger.refresh()
+    monkeypatch.undo()
+    assert sorted(failed) == added
+    assert ledger.records == Ledger(Layout(tmp_path / "c")).records
+
+
+def test_recovery_does_not_rely_on_a_listing(tmp_path, monkeypatch):
+    """A network file system may not list yet what another host has linked just before it died."""
+    path, original = tmp_path / "c", Path.iterdir
+    with toy.begin(path) as writer:
+        (work,) = writer.plan(CLIPS, toy.ARRAYS).pending
+    child = os.fork()
+    if not child:
+        unit = CacheWriter.open(path).unit(work)
+        toy.fill(unit)
+        unit.seal()
+        unit.put_record({})
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert list((path / "ledger" / "records").iterdir())
+    monkeypatch.setattr(Path, "iterdir", lambda self: iter(()) if self.name == "records" else original(self))
+    recover(Ledger(Layout(path)))
+    monkeypatch.undo()
+    assert toy.left_temporaries(path) == []
+    toy.assert_sound(path, CLIPS)

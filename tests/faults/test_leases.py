@@ -101,6 +101,26 @@ def test_a_lease_is_renewed_as_long_as_its_writer_lives(tmp_path, monkeypatch):
     assert "lease-renewal" not in [thread.name for thread in threading.enumerate()]
 
 
+def test_a_lease_is_not_renewed_for_a_writer_that_hangs(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
+    monkeypatch.setattr(lease, "STALLED_SECONDS", 0.6)
+    path = tmp_path / "c"
+    with _begin(path)[0] as a, CacheWriter.open(path) as b:
+        assert a.claim(0)
+        end = time.monotonic() + 1.2
+        while time.monotonic() < end:
+            a.progress()
+            assert not b.claim(0)
+            time.sleep(0.02)
+        end = time.monotonic() + 10
+        while not b.claim(0):  # A hangs
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        a.progress()  # it wakes up, too late
+        time.sleep(0.3)
+        assert b.holder(0) == b._folder.name
+
+
 def test_renewing_leaves_the_lease_of_a_successor_alone(tmp_path):
     path = tmp_path / "c"
     with _begin(path)[0] as a, CacheWriter.open(path) as b:
@@ -142,6 +162,22 @@ def test_leases_of_the_dead_are_swept_when_somebody_begins(tmp_path):
         Layout(path).lease(7).write_text('{"writer": "gone-1-abcd"}')
         assert b.claim(2)
         assert sorted(p.name for p in Layout(path).leases.iterdir()) == ["00000001", "00000002", "lock"]
+
+
+def test_recovery_removes_the_leases_of_the_dead(tmp_path):
+    path = tmp_path / "c"
+    child = os.fork()
+    if not child:
+        writer = _begin(path)[0]
+        writer.claim(0)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert Layout(path).lease(0).exists()
+    with CacheWriter.open(path) as a, CacheWriter.open(path):
+        assert not Layout(path).lease(0).exists()
+        assert a.claim(0)
+        open_cache(path)
+        assert Layout(path).lease(0).exists()
 
 
 def test_links_among_the_leases_are_not_followed(tmp_path):

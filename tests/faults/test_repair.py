@@ -500,6 +500,18 @@ def test_a_document_of_another_cache_is_not_taken_for_this_one_s(damaged, tmp_pa
     assert [path for path in before if path.name.startswith("c.") and after[path] != before[path]] == []
 
 
+def test_a_ledger_of_which_only_the_twins_are_left_comes_back(damaged):
+    expected = open_cache(damaged).content_hash()
+    for path in (damaged / "ledger").iterdir():
+        if path.name != "twins":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with pytest.raises(CorruptionFound, match="avpipe cache repair"):
+        toy.begin(damaged)
+    assert len(repair(damaged, Maker()).documents) > 8
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
 def test_a_folder_in_the_place_of_a_shard_is_named(damaged):
     file = damaged / toy.BLOCK.shard_key(0)
     file.unlink()

@@ -148,6 +148,30 @@ def test_a_clip_that_fails_for_a_later_array_moves_when_it_is_mended(tmp_path):
     assert cache.content_hash() == _hash(tmp_path / "unbroken")
 
 
+@pytest.mark.parametrize("why", ["retry", "changed file", "planned before"])
+def test_a_clip_is_not_made_anew_with_fewer_arrays_than_it_has(tmp_path, why):
+    path, bad = tmp_path / "c", IDS[1]
+    toy.extract(path, CLIPS[:3], [toy.FRAMES, toy.BLOCK])
+    before = _hash(path)
+    toy.extract(path, CLIPS[:3], [toy.LARGE], reject=set(IDS))
+    every = (toy.FRAMES, toy.BLOCK, toy.LARGE)
+    if why == "planned before":
+        with toy.begin(path) as writer:
+            assert writer.plan(CLIPS[:3], every, retry=True).pending
+    wanted = [(c, n, "new" if why == "changed file" else s) for c, n, s in CLIPS[:3]]
+    plan = toy.extract(path, wanted, [toy.LARGE], retry=why != "changed file")
+    assert plan.pending == ()
+    assert plan.held_back == dict.fromkeys(IDS[:3], tuple(sorted(array.name for array in every)))
+    assert sorted(q.clip for q in plan.quarantined) == sorted(IDS[:3])
+    cache = open_cache(path)
+    assert cache.content_hash() == before
+    assert bad in cache.clips([toy.FRAMES.name, toy.BLOCK.name])
+    again = toy.extract(path, wanted, every, retry=True)
+    assert again.held_back == {}
+    assert [clip.id for work in again.pending for clip in work.clips] == IDS[:3]
+    toy.assert_sound(path, CLIPS[:3], every)
+
+
 def test_other_settings_are_refused_field_by_field(tmp_path):
     with toy.begin(tmp_path / "c") as writer:
         fields = {"weights": {"sha256": "12ab"}, "segment_seconds": 1.0}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import pickle
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import threading
+import time
 import tracemalloc
+import weakref
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,10 +24,12 @@ import numpy as np
 import psutil
 import pytest
 
-from avpipe.pipeline.cache import Cache, CacheWriter, open_cache, reading
+from avpipe.pipeline.cache import Cache, open_cache, putting, reading, sources
+from avpipe.pipeline.cache.crew import Crew
 from avpipe.pipeline.cache.filesystem import is_network
 from avpipe.pipeline.cache.pieces import stretches
-from avpipe.pipeline.cache.rewrite import damaged_units, repair_unit
+from avpipe.pipeline.cache.repair import repair
+from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
 CLIPS = toy.clips(12)
@@ -58,6 +65,21 @@ def _assert_rows(cache: Cache, rows, read) -> None:
     for array in toy.ARRAYS:
         expected = [toy.value(clip, array, segment) for clip, segment in (truth[int(row)] for row in rows)]
         np.testing.assert_array_equal(read[array.name], np.stack(expected) if expected else read[array.name][:0])
+
+
+def _remake(clip, arrays, raw):
+    specs = {array.name: array for array in toy.ARRAYS}
+    made = {n: np.stack([toy.value(clip.id, specs[n], s) for s in range(clip.segments)]) for n in arrays}
+    return Remade(made, {"decoder": "toy 1"})
+
+
+def _flip_a_byte(cache_path: Path, clip: str) -> Path:
+    """Changes a byte of the clip's first row, in place."""
+    victim = cache_path / toy.BLOCK.shard_key(0)
+    data = bytearray(victim.read_bytes())
+    data[bytes(data).index(toy.value(clip, toy.BLOCK, 0).tobytes())] ^= 1
+    victim.write_bytes(data)
+    return victim
 
 
 @pytest.mark.parametrize("threads", [1, 3])
@@ -100,6 +122,29 @@ def test_out_is_filled_in_place_and_nothing_large_is_allocated(tmp_path, access)
     frozen.flags.writeable = False
     with pytest.raises(UsageError, match="writable"):
         cache.read(rows, [large.name], {large.name: frozen})
+
+
+@pytest.mark.parametrize(
+    ("rows", "out", "message"),
+    [
+        ([1.9], None, "rows are integers, got float64"),
+        (np.array([False, True]), None, r"got bool: np\.flatnonzero"),
+        ([1], {}, "out has no array for 'visual/blocks.3'"),
+        ([1], {toy.BLOCK.name: [0.0]}, "must be a numpy array, got list"),
+        ([1, 2], {toy.BLOCK.name: np.empty((1, 3, 8), np.float16)}, r"of shape \(2, 3, 8\), got float16"),
+    ],
+)
+def test_arguments_that_fit_nothing_are_refused(cache_path, rows, out, message):
+    with pytest.raises(UsageError, match=message):
+        open_cache(cache_path).read(rows, [toy.BLOCK.name], out)
+
+
+def test_a_relative_path_stays_the_same_folder(cache_path, monkeypatch):
+    monkeypatch.chdir(cache_path.parent)
+    cache = open_cache(cache_path.name)
+    monkeypatch.chdir("/")
+    for opened in (cache, pickle.loads(pickle.dumps(cache))):
+        _assert_rows(opened, [0], opened.read([0], NAMES))
 
 
 @pytest.mark.parametrize("option", [{"access": "mmmap"}, {"check": "firts"}])
@@ -177,25 +222,133 @@ def test_a_repair_by_somebody_else_is_taken_up_without_reopening(damaged, access
     rows = cache.rows([clip])
     if opened_before:
         cache.read(rows, [toy.BLOCK.name], access=access)
-    victim = damaged / toy.BLOCK.shard_key(0)
-    data = bytearray(victim.read_bytes())
-    data[bytes(data).index(toy.value(clip, toy.BLOCK, 0).tobytes())] ^= 1
-    victim.write_bytes(data)
+    _flip_a_byte(damaged, clip)
     with pytest.raises(CorruptionFound):
         cache.read(rows, [toy.BLOCK.name], access=access, check="always")
 
-    def remake(known, arrays, raw):
-        specs = {array.name: array for array in toy.ARRAYS}
-        made = {n: np.stack([toy.value(known.id, specs[n], s) for s in range(known.segments)]) for n in arrays}
-        return made, {"decoder": "toy 1"}
-
-    with CacheWriter.open(damaged) as writer:
-        broken = [damage for damage in damaged_units(writer._layout, writer._ledger) if damage.broken]
-        assert [repair_unit(writer._layout, writer._ledger, writer._folder, d, remake).rows for d in broken] == [1]
+    assert repair(damaged, lambda root: _remake).rows == 1
     for check in ("always", "first"):
         read = cache.read(rows, [toy.BLOCK.name], access=access, check=check)[toy.BLOCK.name]
         np.testing.assert_array_equal(read, [toy.value(clip, toy.BLOCK, s) for s in range(len(rows))])
     assert len(cache.view(clip, toy.BLOCK.name, check="always")) == len(rows)
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_a_repair_that_is_committed_but_not_moved_yet_is_read(damaged, monkeypatch, access):
+    """What was damaged lies in the place still, and has the size and the stamp of what was made again."""
+    clip, publish, met = CLIPS[0][0], putting.publish_files, []
+    cache = open_cache(damaged)
+    _flip_a_byte(damaged, clip)
+
+    def read(opened):
+        found = opened.read(opened.rows([clip]), [toy.BLOCK.name], access=access, check="always")[toy.BLOCK.name]
+        np.testing.assert_array_equal(found[0], toy.value(clip, toy.BLOCK, 0))
+
+    def read_before_it_is_moved(layout, files):
+        met.append(read(cache))
+        publish(layout, files)
+
+    with pytest.raises(CorruptionFound):
+        read(cache)
+    monkeypatch.setattr(putting, "publish_files", read_before_it_is_moved)
+    assert repair(damaged, lambda root: _remake).rows == 1
+    assert met
+    read(cache)
+    read(open_cache(damaged))
+
+
+@pytest.mark.parametrize("access", ["mmap", "pread"])
+def test_a_file_that_was_put_back_is_taken_up_without_reopening(damaged, access):
+    cache, clip = open_cache(damaged), CLIPS[0][0]
+    sound = Path(shutil.copy(damaged / toy.BLOCK.shard_key(0), damaged.parent / "backup"))
+    victim = _flip_a_byte(damaged, clip)
+    for _ in range(2):
+        with pytest.raises(CorruptionFound):
+            cache.read(cache.rows([clip]), [toy.BLOCK.name], access=access)
+    sound.replace(victim)
+    assert len(cache.read(cache.rows([clip]), [toy.BLOCK.name], access=access)) == 1
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_failed_read_lets_go_of_its_files_at_once(damaged, many_threads, threads, cut):
+    cache = open_cache(damaged)
+    victim = _flip_a_byte(damaged, CLIPS[0][0])
+    if cut:
+        os.truncate(victim, 100)
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(CorruptionFound):
+            cache.read(sorted(_truth(cache)), NAMES, threads=threads)
+        shards = [weakref.ref(shard) for shard in cache._sources._shards._shards.values()]
+        cache.close()
+        assert shards
+        deadline = time.monotonic() + 10  # a helper that has just been told that all is done may hold its piece
+        while any(shard() for shard in shards) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [shard() for shard in shards if shard()] == []
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, MemoryError])
+def test_nothing_is_written_any_more_once_a_read_has_raised(error):
+    """An error in the calling thread, outside of a piece, as Ctrl-C comes: here while it waits for its helpers."""
+    begun, raised, late = threading.Event(), threading.Event(), []
+
+    def do(piece):
+        if threading.current_thread() is threading.main_thread():
+            begun.wait(10)
+        else:
+            begun.set()
+            time.sleep(0.2)
+            late.append(raised.is_set())
+
+    def stop(signum, frame):
+        raise error
+
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(error):
+            Crew(2).work(range(2), do, 2)
+        raised.set()
+        time.sleep(0.3)
+        assert late == [False]
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_reload_reads_what_is_new_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "c"
+    toy.extract(path, CLIPS[:6])
+    cache = open_cache(path)
+    toy.extract(path, CLIPS)
+    read, names = Path.read_bytes, []
+    monkeypatch.setattr(Path, "read_bytes", lambda self: names.append(self.name) or read(self))
+    cache.reload()
+    assert len(cache.clips()) == 12
+    first = names.copy()
+    cache.reload()
+    assert names[len(first) :] == ["cache.json"]
+    assert "00000000.0000.json" not in first
+    monkeypatch.undo()
+    _assert_rows(cache, sorted(_truth(cache)), cache.read(sorted(_truth(cache)), NAMES))
+    assert cache.content_hash() == open_cache(path).content_hash()
+
+
+def test_reload_opens_another_cache_in_the_same_place(tmp_path):
+    path = tmp_path / "c"
+    toy.extract(path, CLIPS[:6])
+    cache = open_cache(path)
+    shutil.rmtree(path)
+    with pytest.raises(UsageError, match="no such folder"):
+        cache.reload()
+    toy.extract(path, CLIPS[6:], unit_rows=16)
+    cache.reload()
+    assert (sorted(cache.clips()), cache.unit_rows) == (sorted(clip for clip, _, _ in CLIPS[6:]), 16)
+    _assert_rows(cache, sorted(_truth(cache)), cache.read(sorted(_truth(cache)), NAMES))
 
 
 def test_threads_may_share_a_cache(cache_path, many_threads):
@@ -235,6 +388,18 @@ def test_a_forked_child_reads_with_the_cache_that_it_inherits(cache_path, many_t
     assert child.exitcode == 0
 
 
+def test_threads_of_a_child_find_all_fresh_or_begin_anew(cache_path, monkeypatch):
+    """Were the process noted first, another thread of the child would take the parent's lock for its own."""
+    cache = open_cache(cache_path)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    made = sources.OpenShards
+    seen = []
+    monkeypatch.setattr(sources, "OpenShards", lambda: seen.append(cache._sources._process) or made())
+    cache._sources.begin_anew_in_child()
+    assert seen != [-1]
+    assert cache._sources._process == -1
+
+
 def test_views_show_the_mapped_rows_and_keep_the_file_mapped(cache_path):
     cache = open_cache(cache_path)
     for clip, segments, _ in CLIPS:
@@ -267,10 +432,7 @@ def test_views_check_and_refuse(damaged):
         backwards.view("b", toy.BLOCK.name)
 
     cache, clip = open_cache(damaged), CLIPS[0][0]
-    victim = damaged / toy.BLOCK.shard_key(0)
-    data = bytearray(victim.read_bytes())
-    data[bytes(data).index(toy.value(clip, toy.BLOCK, 0).tobytes())] ^= 1
-    victim.write_bytes(data)
+    _flip_a_byte(damaged, clip)
     with pytest.raises(CorruptionFound, match="checksum"):
         cache.view(clip, toy.BLOCK.name)
     assert cache.view(clip, toy.BLOCK.name, check="never").shape == (CLIPS[0][1], *toy.BLOCK.row_shape)

@@ -146,7 +146,7 @@ def _compare(path: Path, foreign) -> None:
 
 
 def test_large_chunks_start_on_a_page_and_small_ones_are_packed(cache_path):
-    from avpipe.pipeline.cache.files import OpenShards
+    from avpipe.pipeline.cache.open_shards import OpenShards
 
     cache = open_cache(cache_path)
     for array, step in ((toy.LARGE, 69632), (toy.FRAMES, 64)):
@@ -157,7 +157,7 @@ def test_large_chunks_start_on_a_page_and_small_ones_are_packed(cache_path):
 
 
 def test_a_committed_but_unpublished_unit_is_read_from_where_it_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr("avpipe.pipeline.cache.reader.recover", lambda ledger: None)  # as on a read-only disk
+    monkeypatch.setattr("avpipe.pipeline.cache.reader.recover", lambda ledger, **how: None)  # as on a read-only disk
     with toy.begin(tmp_path / "c") as writer:
         (work,) = writer.plan(CLIPS[:2], toy.ARRAYS).pending
         with writer.unit(work) as unit:

@@ -8,10 +8,11 @@ import extracting
 import pytest
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.cache import CacheWriter, open_cache
+from avpipe.pipeline.cache import CacheWriter, UnitWriter, open_cache
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.lease import Leases
 from avpipe.pipeline.datasets import load_dataset
+from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.sandbox import DecodePool
 from avpipe.stages import clip_media, unit_queue
 from avpipe.stages import extract as extract_module
@@ -131,3 +132,38 @@ def test_another_process_that_wants_less_of_a_unit_leaves_the_rest(own_ave, tmp_
     assert (summary.clips, summary.left) == (6, 0)
     wanted = [(True, True)] if less == "clips" else [(True, False), (False, True)]
     assert sorted(decoded) == sorted((clip, *media) for clip in own_ave.ids for media in wanted)
+
+
+def test_every_clip_counts_as_progress(own_ave, tmp_path, monkeypatch):
+    """Else the leases of a writer with a slow unit would be taken for those of one that hangs."""
+    dataset, told = load_dataset("ave", own_ave.root), []
+    monkeypatch.setattr(CacheWriter, "progress", lambda writer: told.append(writer))
+    extract(dataset, extracting.stub_job(dataset, tmp_path / "c", "visual"), unit_segments=60)
+    assert len(told) == len(own_ave.ids)
+
+
+def test_a_retry_for_some_layers_hides_no_others(own_ave, tmp_path, monkeypatch):
+    dataset, cache = load_dataset("ave", own_ave.root), tmp_path / "c"
+    few, more = (extracting.stub_job(dataset, cache, "visual", layers=layers) for layers in ("blocks.0", "blocks.3"))
+    both = extracting.stub_job(dataset, cache, "visual", layers="blocks.0,blocks.3")
+    assert extract(dataset, few, unit_segments=60).clips == 6
+    bad, original, said = own_ave.ids[1], UnitWriter.write, []
+
+    def refuse(unit, array, row, value):
+        if unit._owner[row].id == bad:
+            raise InputRejected("not today", stage="backbone")
+        original(unit, array, row, value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(UnitWriter, "write", refuse)
+        assert [entry.clip for entry in extract(dataset, more).quarantined] == [bad]
+    monkeypatch.setattr(progress, "say", said.append)
+    for _ in range(2):
+        summary = extract(dataset, more, retry=True)
+        assert (summary.clips, summary.extracted, [entry.clip for entry in summary.quarantined]) == (5, 0, [bad])
+        assert len(said) == 1
+        assert "1 cached clips" in said[0]
+        assert repr(bad) in said.pop()
+    assert bad in open_cache(cache).clips(["visual/frames", "visual/blocks.0"])
+    assert extract(dataset, both, retry=True).clips == 6
+    assert said == []

@@ -52,6 +52,19 @@ def test_batches_pad_shorter_clips(mixed):
         assert batch.valid.equal(batch.present)
 
 
+@pytest.mark.parametrize("residency", ["ram", "disk"])
+def test_rows_of_clips_that_were_not_named_are_refused(mixed, residency):
+    store = FeatureStore(mixed, every_tap(mixed, BOTH), ["clip0", "clip2"], residency=residency)
+    sound = mixed.rows(["clip2", "clip0"])
+    assert store.read(sound)["visual/blocks.10"][:, 0, 0].tolist() == [20, 21, 0, 1, 2]
+    for rows in (mixed.rows(["clip0", "clip1"]), np.array([10**6]), np.array([-1])):
+        with pytest.raises(UsageError, match=r"row (-?\d+) of cache .* is of no clip of this FeatureStore"):
+            store.read(rows)
+    empty = FeatureStore(mixed, every_tap(mixed, BOTH), [], residency=residency)
+    with pytest.raises(UsageError, match="is of no clip"):
+        empty.read(sound)
+
+
 def test_segments_without_content_in_any_modality_are_not_valid(mixed):
     store, _ = stores(mixed, ["clip0"])
     rows = store.clips["clip0"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avpipe.pipeline import open_cache
-from avpipe.pipeline.errors import CorruptionFound
+from avpipe.pipeline.errors import CorruptionFound, UsageError
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages import feature_store
 from avpipe.stages.feature_store import FeatureStore, load_staged
@@ -176,6 +176,19 @@ def test_the_thread_ends_when_the_loop_is_left(lengths, error):
         assert threads() == []
     with reader.batches(data, [[0], [1]]) as batches:  # and it works again
         assert [batch.indices for batch in batches] == [(0,), (1,)]
+
+
+@pytest.mark.parametrize("residency", ["disk", "ram"])
+def test_one_block_of_a_reader_at_a_time(lengths, residency):
+    """Both would be given the same buffers."""
+    data = features(lengths, residency)
+    reader = BatchReader(data.store, 1, CPU)
+    with reader.batches(data, [[0], [1]]) as batches:
+        with pytest.raises(UsageError, match="another BatchReader"), reader.batches(data, [[2]]):
+            pass
+        assert [batch.indices for batch in batches] == [(0,), (1,)]
+    with reader.batches(data, [[2]]) as batches:
+        assert [batch.indices for batch in batches] == [(2,)]
 
 
 def test_loading_checks_every_row(lengths, monkeypatch):

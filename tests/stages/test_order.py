@@ -12,7 +12,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.cache import Cache
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
-from avpipe.stages.order import block_order, full_order, quality_in_words, shuffle_quality, units_met
+from avpipe.stages.order import block_order, digest, full_order, quality_in_words, shuffle_quality, units_met
 from avpipe.stages.train import TrainOptions, train
 
 HELD = list(range(3, 203))
@@ -48,6 +48,13 @@ def test_it_follows_from_seed_and_epoch():
     assert order(seed=1, epoch=1) != order(seed=1, epoch=2)
     assert order(seed=1, epoch=1) != order(seed=2, epoch=1)
     assert block_order([], [], 4, 0, 1).tolist() == []
+
+
+def test_the_digest_tells_orders_apart():
+    batches = [["a", "b"], ["c"]]
+    assert digest(batches) == digest([["a", "b"], ["c"]])
+    others = [[["b", "a"], ["c"]], [["a", "b", "c"]], [["a"], ["b", "c"]], [["a", "b"]], [["ab"], ["c"]]]
+    assert len({digest(batches), *map(digest, others)}) == 6
 
 
 def test_its_quality_is_that_of_the_very_order():

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from avpipe.pipeline.errors import CorruptionFound, UsageError
+from avpipe.pipeline.errors import CacheMismatch, CorruptionFound, UsageError
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.evaluate import evaluate
+from avpipe.stages.features import ClipFeatures
 from avpipe.stages.step_log import StepLog
 from avpipe.stages.train import TrainOptions, train
 from avpipe.stages.train_loop import Trainer
@@ -151,6 +152,33 @@ def test_what_a_checkpoint_within_an_epoch_holds(toy_events, tmp_path, monkeypat
     (tmp_path / "run" / runs.BEST).unlink()  # it holds other weights than the last checkpoint now: not to be remade
     with pytest.raises(UsageError, match=r"no checkpoint .*best"):
         train(TrainOptions(run=tmp_path / "run", resume=True))
+
+
+@pytest.mark.parametrize("shuffle", ["full", "block"])
+@pytest.mark.parametrize("change", ["a clip more", "other units"])
+def test_within_an_epoch_another_order_is_refused(toy_events, make_toy, tmp_path, monkeypatch, shuffle, change):
+    """Of a cache that grew, some samples would come twice in the epoch and others never."""
+    lacking = (3,) if change == "a clip more" else ()
+    toy = make_toy["events"](tmp_path, lacking=lacking)
+    run, step = tmp_path / "run", Trainer._step
+    monkeypatch.setattr(Trainer, "_step", lambda t, *args: step(t, *args) if t.running.step < 5 else 1 / 0)
+    settings = (*SMALL, "epochs=2", f"shuffle={shuffle}", "block_units=1")
+    with pytest.raises(ZeroDivisionError):
+        train(TrainOptions(cache=toy.cache, run=run, overrides=settings, checkpoint_seconds=0))
+    monkeypatch.setattr(Trainer, "_step", step)
+    other = toy_events.cache
+    if change == "other units":
+        units = ClipFeatures.units.fget
+        monkeypatch.setattr(ClipFeatures, "units", property(lambda data: units(data)[::-1]))
+    if (change, shuffle) == ("other units", "full"):  # where clips lie does not matter then
+        train(TrainOptions(cache=other, run=run, resume=True))
+        return
+    with pytest.raises(CacheMismatch, match=r"stopped within epoch 1, after 5 steps.*or train again"):
+        train(TrainOptions(cache=other, run=run, resume=True))
+    assert len(steps_of(run)) == 5  # nothing was touched: the right cache goes on
+    monkeypatch.undo()
+    train(TrainOptions(cache=toy.cache, run=run, resume=True))
+    assert_equal_runs(run, train(TrainOptions(cache=toy.cache, run=tmp_path / "whole", overrides=settings)))
 
 
 def test_the_best_epoch_is_not_overwritten_by_weights_of_a_running_one(toy_events, tmp_path, monkeypatch):

@@ -310,3 +310,11 @@ def test_best_epoch_is_the_earliest_of_the_highest():
         partly = [{**r, "val_accuracy": None if i in unknown else r["val_accuracy"]} for i, r in enumerate(history)]
         assert best_epoch(partly)["epoch"] == 4
         assert selected_by(partly).startswith("last epoch")
+
+
+def test_two_trainings_never_share_a_run_folder(toy_events, tmp_path):
+    run = tmp_path / "run"
+    train(options(toy_events, "epochs=1", run=run))
+    with runs.locked(run), pytest.raises(UsageError, match="another process is training in"):
+        train(TrainOptions(run=run, resume=True))
+    train(TrainOptions(run=run, resume=True))

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -50,3 +53,13 @@ def test_values_from_a_file_must_have_the_right_type():
         with pytest.raises(UsageError, match="must be"):
             from_dict(bad)
     assert from_dict({"lr": 1}).lr == 1.0
+
+
+def test_the_table_of_settings_is_complete():
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|([^|]*)\|([^|]*)\|", text, re.MULTILINE)
+    events, masks = defaults_for("events").to_dict(), defaults_for("segmentation").to_dict()
+    described = {key: (first.strip(), second.strip()) for key, first, second in rows if key in events}
+    assert described == {
+        key: (str(events[key]), str(masks[key])) for key in events.keys() - {"method", "modality", "stage"}
+    }
