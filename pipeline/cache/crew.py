@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,19 +67,38 @@ class Crew:
                 except BaseException as error:
                     failed[number] = error
 
+        helping, changed = [0], threading.Condition()
+
+        def help_out() -> None:  # counts itself: Ctrl-C may come before the caller has noted that it was started
+            with changed:
+                helping[0] += 1
+            try:
+                run()
+            finally:
+                with changed:
+                    helping[0] -= 1
+                    changed.notify()
+
+        def wait_for_helpers() -> None:
+            with changed:
+                changed.wait_for(lambda: not helping[0])
+
         helpers = min(threads, len(pieces)) - 1
         futures: list[Future[None]] = []
         try:
             for _ in range(helpers):
-                futures.append(self._helpers(helpers).submit(run))
+                futures.append(self._helpers(helpers).submit(help_out))
             run()
-            _finish(futures)
-            if failed:
-                raise failed[min(failed)]
+            wait_for_helpers()
         finally:
             left.clear()
-            _finish(futures)
+            for future in futures:
+                future.cancel()  # one that waits behind other reads has nothing left to do
+            wait_for_helpers()  # again: Ctrl-C may have ended the first time
+            errors = sorted(failed.items(), key=lambda item: item[0])
             failed.clear()  # an error and the frames that it passed through would keep each other, and files, open
+        if errors:
+            raise errors.pop(0)[1]
 
     def close(self) -> None:
         """Ends the threads; another read starts them again."""
@@ -92,11 +112,3 @@ class Crew:
             self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="avpipe-read")
             self._process = os.getpid()
         return self._pool
-
-
-def _finish(futures: list[Future[None]]) -> None:
-    """Waits for each and takes it off the list; one that waits behind other reads has nothing left to do."""
-    while futures:
-        if not futures[-1].cancel():
-            futures[-1].exception()
-        futures.pop()
