@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from avpipe.pipeline.cache import ArraySpec, Cache, open_cache
 from avpipe.pipeline.cache.records import CommittedClip
+from avpipe.pipeline.cache.remaking import Remade
 from avpipe.pipeline.cache.repair import RepairReport, repair
-from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import AvpipeError, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import MediaSpec, signature

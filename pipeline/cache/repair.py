@@ -19,7 +19,7 @@ from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.cache.lock import try_lock
 from avpipe.pipeline.cache.mending import mend_documents
 from avpipe.pipeline.cache.records import CommittedClip
-from avpipe.pipeline.cache.rewrite import Remade, Remake, Values
+from avpipe.pipeline.cache.remaking import Remade, Remake, Values
 from avpipe.pipeline.cache.scan import ShardScan, scan_units, wrong_sums
 from avpipe.pipeline.cache.writer import CacheWriter
 from avpipe.pipeline.errors import CorruptionFound, UsageError

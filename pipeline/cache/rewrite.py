@@ -11,59 +11,20 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
 
 from avpipe.pipeline.cache import content, durable
-from avpipe.pipeline.cache.layout import ArraySpec, Layout
+from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.lock import WriterFolder
 from avpipe.pipeline.cache.putting import RecordPut
 from avpipe.pipeline.cache.records import CommittedClip, CommittedFile, PlannedClip, Record
+from avpipe.pipeline.cache.remaking import ClipMaker, Remake
 from avpipe.pipeline.cache.scan import ShardScan
 from avpipe.pipeline.cache.shard import ShardWriter
-from avpipe.pipeline.cache.shardcheck import read_row
 from avpipe.pipeline.cache.values import stored_bytes
-from avpipe.pipeline.errors import AvpipeError, InputRejected
-
-Values = Mapping[str, np.ndarray]
-RAW_TAPS = ("frames", "samples")
-"""What taps are made from: stored beside them, one of each modality."""
-
-
-@dataclass(frozen=True)
-class Remade:
-    """Features that were made again.
-
-    Attributes:
-        values: array name -> [T, *row_shape].
-        provenance: what made them.
-        doubt: why they may not be those that were lost, such as media files with another time stamp; "" where nothing
-            speaks against it. Doubtful ones are taken only if the clip's content proves them.
-    """
-
-    values: dict[str, np.ndarray]
-    provenance: dict[str, str]
-    doubt: str = ""
-
-
-class Remake(Protocol):
-    """Makes the features of a clip again."""
-
-    def __call__(self, clip: CommittedClip, arrays: Collection[str], raw: Values) -> Remade:
-        """Features of all of `arrays`.
-
-        Args:
-            clip: the clip as it was committed.
-            arrays: names of the arrays wanted, all of one modality, such as `visual/blocks.3`.
-            raw: stored frames and samples to make them from, by array name, [T, ...]; what is not here is decoded.
-
-        Raises:
-            InputRejected: it cannot be done.
-        """
 
 
 @dataclass
@@ -101,25 +62,25 @@ def repair_unit(
     locked = [scan for scan in scans if scan.look.state == "unreadable"]
     if locked:  # its bytes may be sound: nothing is decided about them
         return UnitRepair(failed={scan.file.path: f"{scan.faults[0][1]}: mend that first" for scan in locked})
-    return _UnitRepairer(layout, ledger, folder, scans).run(remake)
+    return _UnitRepairer(layout, ledger, folder, scans, remake).run()
 
 
 class _UnitRepairer:
-    def __init__(self, layout: Layout, ledger: Ledger, folder: WriterFolder, scans: list[ShardScan]) -> None:
+    def __init__(
+        self, layout: Layout, ledger: Ledger, folder: WriterFolder, scans: list[ShardScan], remake: Remake
+    ) -> None:
         self._layout, self._ledger, self._folder, self._scans = layout, ledger, folder, scans
+        self._maker = ClipMaker(ledger, scans, remake)
         self._unit = scans[0].unit
-        self._base = self._unit * ledger.unit_rows
         self._records = len(ledger.records[self._unit])
         self._began = time.time()
         self._broken = [scan for scan in scans if scan.faults]
         self._new: dict[str, ShardWriter] = {}
         self._made: dict[str, set[int]] = {scan.file.array: set() for scan in self._broken}
         self._elements: Counter[str] = Counter()
-        self._provenance: dict[str, dict[str, str]] = {}
-        self._doubts: dict[str, str] = {}
-        self._done = UnitRepair()
+        self._done = UnitRepair(failed=self._maker.failed)
 
-    def run(self, remake: Remake) -> UnitRepair | None:
+    def run(self) -> UnitRepair | None:
         try:
             for scan in self._broken:
                 array = self._ledger.arrays[scan.file.array]
@@ -127,7 +88,7 @@ class _UnitRepairer:
                 self._new[array.name] = ShardWriter(path, array, self._unit, self._ledger.unit_rows)
             clips = self._clips()
             for clip in clips:
-                self._write(clip, self._make(clip, remake))
+                self._write(clip, self._maker.make(clip))
                 self._withdraw_what_is_not_proven(clip)
             kept = [scan for scan in self._broken if self._is_gain(scan)]
             return self._commit(kept, clips) if kept else self._done
@@ -146,71 +107,14 @@ class _UnitRepairer:
                 found[clip.id] = replace(known, masks=masks, content=total)
         return sorted(found.values(), key=lambda clip: clip.start)
 
-    def _make(self, clip: CommittedClip, remake: Remake) -> dict[str, tuple[np.ndarray, set[int]]]:
-        """New values of a clip for every broken shard in which it has damaged rows, and the rows that they are for."""
-        rows = set(self._rows_of(clip))
-        wanted = [self._ledger.arrays[scan.file.array] for scan in self._broken if scan.damaged & rows]
-        made: dict[str, tuple[np.ndarray, set[int]]] = {}
-        for modality in sorted({array.modality for array in wanted}):
-            arrays = [array for array in wanted if array.modality == modality]
-            try:
-                values, good = self._remade(clip, arrays, remake, {}), rows
-            except InputRejected as error:
-                self._done.failed[clip.id] = str(error)
-                arrays = [array for array in arrays if array.tap not in RAW_TAPS]
-                values, good = self._from_what_is_left(clip, arrays, remake)
-            made |= {array.name: (values[array.name], good) for array in arrays if good}
-        return made
-
-    def _remade(
-        self, clip: CommittedClip, arrays: list[ArraySpec], remake: Remake, raw: Values
-    ) -> dict[str, np.ndarray]:
-        whole = {name: values for name, (values, good) in self._raw(clip).items() if len(good) == clip.segments}
-        remade = remake(clip, {array.name for array in arrays}, {**whole, **raw})
-        for array in arrays:
-            _require_storable(remade.values[array.name], array, clip)
-        self._provenance.setdefault(clip.id, {}).update(remade.provenance)
-        if remade.doubt:
-            self._doubts[clip.id] = remade.doubt
-        return remade.values
-
-    def _from_what_is_left(
-        self, clip: CommittedClip, arrays: list[ArraySpec], remake: Remake
-    ) -> tuple[dict[str, np.ndarray], set[int]]:
-        """Taps of the segments whose frame or sound is still sound; a segment's features do not depend on others."""
-        stored = {name: part for name, part in self._raw(clip).items() if part[1]}
-        parts = [stored[f"{array.modality}/{tap}"] for array in arrays[:1] for tap in RAW_TAPS
-                 if f"{array.modality}/{tap}" in stored]  # fmt: skip
-        if not parts:
-            return {}, set()
-        with suppress(InputRejected):
-            raw = {name: values for name, (values, _) in stored.items()}
-            return self._remade(clip, arrays, remake, raw), parts[0][1]
-        return {}, set()
-
-    def _raw(self, clip: CommittedClip) -> dict[str, tuple[np.ndarray, set[int]]]:
-        """Stored frames and samples of a clip, zeros where they are damaged, and the rows that are sound."""
-        found = {}
-        for scan in self._scans:
-            array, rows = self._ledger.arrays[scan.file.array], self._rows_of(clip)
-            good = set(rows) & scan.sound
-            if array.tap in RAW_TAPS and set(rows) <= scan.owners.keys():
-                data = np.zeros((clip.segments, array.row_bytes), dtype=np.uint8)
-                for segment, row in enumerate(rows):
-                    if row in good:
-                        data[segment] = self._copy(scan, row)
-                values = data.view(np.dtype(array.dtype).newbyteorder("<")).reshape(clip.segments, *array.row_shape)
-                found[array.name] = values, good
-        return found
-
     def _write(self, clip: CommittedClip, made: Mapping[str, tuple[np.ndarray, set[int]]]) -> None:
         """A clip's rows into the new shards: sound ones as they are, damaged ones from `made`."""
         planned = PlannedClip(clip.id, clip.start, clip.segments, clip.signature)
         for scan in self._broken:
             name, shard = scan.file.array, self._new[scan.file.array]
-            for segment, row in enumerate(self._rows_of(clip)):
+            for segment, row in enumerate(self._maker.rows_of(clip)):
                 if row in scan.sound:
-                    shard.write(row, self._copy(scan, row).data)
+                    shard.write(row, self._maker.copy(scan, row).data)
                 elif name in made and row in made[name][1] & scan.owners.keys():
                     data = stored_bytes(made[name][0][segment], shard.array, planned)
                     shard.write(row, data)
@@ -219,14 +123,16 @@ class _UnitRepairer:
 
     def _withdraw_what_is_not_proven(self, clip: CommittedClip) -> None:
         """Takes doubtful rows out again, unless with them the clip's content is the one that was committed."""
-        doubt = self._doubts.get(clip.id)
-        if doubt is None or (self._is_whole(clip, self._new) and not self._mended(clip).content):
+        doubts = self._maker.doubts.get(clip.id)
+        if doubts is None or (self._is_whole(clip, self._new) and not self._mended(clip).content):
             return
         for name, made in self._made.items():
-            rows = made & set(self._rows_of(clip))
-            self._new[name].drop(rows)
-            made -= rows
-        self._done.failed[clip.id] = doubt
+            doubt = doubts.get(self._ledger.arrays[name].modality)
+            if doubt is not None:
+                rows = made & set(self._maker.rows_of(clip))
+                self._new[name].drop(rows)
+                made -= rows
+                self._done.failed[clip.id] = doubt
 
     def _is_gain(self, scan: ShardScan) -> bool:
         """Whether the new file is worth more than the old one, and lacks nothing that could be had from that."""
@@ -278,7 +184,7 @@ class _UnitRepairer:
 
     def _is_whole(self, clip: CommittedClip, kept: Collection[str]) -> bool:
         """Whether rows of a clip were made again, and none is missing now: only then its content is known."""
-        rows, any_made = set(self._rows_of(clip)), False
+        rows, any_made = set(self._maker.rows_of(clip)), False
         for scan in self._broken:
             damaged = scan.damaged & rows
             if damaged and (scan.file.array not in kept or not damaged <= self._made[scan.file.array]):
@@ -289,34 +195,6 @@ class _UnitRepairer:
     def _mended(self, clip: CommittedClip) -> CommittedClip:
         """A clip as the repair record has it, with the difference of its rows' sum to what the unit's records say."""
         total = self._elements[clip.id] + sum(scan.elements.get(clip.id, 0) for scan in self._scans)
-        return replace(clip, provenance=self._provenance[clip.id], content=(total - clip.content) % content.MODULUS)
-
-    def _rows_of(self, clip: CommittedClip) -> range:
-        first = clip.start - self._base
-        return range(first, first + clip.segments)
-
-    def _copy(self, scan: ShardScan, row: int) -> np.ndarray:
-        """A row that was found sound, read and checked again: uint8 [bytes of a row]."""
-        data = np.empty(self._ledger.arrays[scan.file.array].row_bytes, dtype=np.uint8)
-        if not read_row(scan.look.path, int(scan.look.offsets[row]), data):
-            raise AvpipeError(
-                f"row {row} of {scan.look.path} was sound a moment ago and is not any more: the disk or another "
-                "process is changing this cache while it is repaired; check that first"
-            )
-        return data
-
-
-def _require_storable(value: np.ndarray, array: ArraySpec, clip: CommittedClip) -> None:
-    if value.shape != (clip.segments, *array.row_shape):
-        raise InputRejected(
-            f"clip {clip.id!r} gives {array.name} of shape {value.shape} now, "
-            f"{(clip.segments, *array.row_shape)} was committed",
-            stage="repair",
-            hint="restore its media file as it was",
-        )
-    if array.is_float and not np.isfinite(value).all():
-        raise InputRejected(
-            f"clip {clip.id!r} gives {array.name} with values that {array.dtype} cannot hold",
-            stage="repair",
-            hint="repair on the device that made the cache",
+        return replace(
+            clip, provenance=self._maker.provenance[clip.id], content=(total - clip.content) % content.MODULUS
         )

@@ -18,7 +18,8 @@ from avpipe.pipeline.cache.lock import WriterFolder, exclusive
 from avpipe.pipeline.cache.planner import ClipRequest, Plan, Sorting, check_request, further_work, pack
 from avpipe.pipeline.cache.records import UnitWork
 from avpipe.pipeline.cache.recover import recover
-from avpipe.pipeline.cache.rewrite import Remake, UnitRepair, repair_unit
+from avpipe.pipeline.cache.remaking import Remake
+from avpipe.pipeline.cache.rewrite import UnitRepair, repair_unit
 from avpipe.pipeline.cache.scan import scan_unit
 from avpipe.pipeline.cache.spec import Spec, refuse_difference
 from avpipe.pipeline.cache.unit import UnitWriter

@@ -18,8 +18,8 @@ from avpipe.pipeline.cache import ArraySpec, CacheWriter, durable, lease, open_c
 from avpipe.pipeline.cache.compact import compact
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.remaking import Remade
 from avpipe.pipeline.cache.repair import repair
-from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import AvpipeError, CorruptionFound, InputRejected, UsageError
 
 CLIPS = toy.clips(4)
@@ -458,6 +458,25 @@ def test_doubtful_media_are_taken_where_the_content_proves_them(damaged):
     report = repair(damaged, Maker(other=1, doubt="it has another time stamp"))
     assert (report.failed, report.shards) == ({clip: "it has another time stamp"}, [])
     assert repair(damaged, Maker(doubt="it has another time stamp")).rows == 2
+    assert open_cache(damaged).content_hash() == expected
+    toy.assert_sound(damaged, CLIPS)
+
+
+def test_a_doubt_about_one_modality_leaves_the_other_alone(damaged):
+    expected, clip = open_cache(damaged).content_hash(), CLIPS[0][0]
+    _flip_row(damaged, toy.FRAMES, clip, 0)
+    _flip_row(damaged, toy.SAMPLES, clip, 0)
+
+    def half_sure(clip, arrays, raw):
+        doubtful = toy.FRAMES.name in arrays
+        return Maker(other=doubtful, doubt="another time stamp" if doubtful else "").remake(clip, arrays, raw)
+
+    report = repair(damaged, lambda root: half_sure)
+    assert (report.failed, report.shards) == (
+        {clip: "another time stamp"},
+        [toy.SAMPLES.shard_key(_unit(damaged, clip))],
+    )
+    assert repair(damaged, Maker()).rows == 1
     assert open_cache(damaged).content_hash() == expected
     toy.assert_sound(damaged, CLIPS)
 
