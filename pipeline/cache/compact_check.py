@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +17,7 @@ from avpipe.pipeline.cache.generations import (
     read,
 )
 from avpipe.pipeline.cache.layout import Layout
+from avpipe.pipeline.cache.lock import is_held
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache.ledger import Ledger
@@ -43,7 +42,7 @@ def check(layout: Layout, ledger: Ledger) -> list[tuple[Path, str]]:
             found = list(_differences(layout, ledger, compaction))
         if document(layout, number).exists():  # else it was replaced and deleted while it was read
             faults += found
-    if before and not _is_held(layout.compact_lock):
+    if before and not is_held(layout.compact_lock):
         # Whoever made or deleted them may have finished before the lock was looked at: look again.
         lost = [path for path in _strays(layout) if path in before]
         faults += [(path, f"{path} belongs to no sealed document of the compacted ledger; {REMEDY}") for path in lost]
@@ -71,18 +70,3 @@ def _strays(layout: Layout) -> list[Path]:
     """What has no place in the folder: Parquet files without their document, and anything else."""
     files = {path for number in existing(layout) for path in listed(layout).get(number, ())}
     return sorted(path for path in layout.compact.glob("*") if path not in files)
-
-
-def _is_held(path: Path) -> bool:
-    """Whether somebody holds a lock file; needs no right to write."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -75,8 +75,13 @@ def try_lock_of_another(path: Path) -> int | None:
 
 def is_alive(layout: Layout, writer: str) -> bool:
     """Whether somebody holds the lock of a writer's folder."""
+    return is_held(layout.temporary(writer) / LOCK_NAME)
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds a lock file; needs no right to write."""
     try:
-        descriptor = os.open(layout.temporary(writer) / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return False
     try:

@@ -19,36 +19,12 @@ from avpipe.pipeline.cache.recover import recover
 from avpipe.pipeline.errors import EnvironmentLacking
 
 CLIPS = [toy.clips(4)[i] for i in (0, 1, 3)]  # 6 rows: one unit
-STEPS = ("make_folder", "sync_folder", "sync_file", "write_file", "rename", "link", "remove")
 ARRAYS = (toy.FRAMES, toy.BLOCK, toy.SAMPLES)
 COMMIT_STEPS = 19
 
 
 class Stop(BaseException):
     """Ends a writer as an exception would."""
-
-
-@pytest.fixture
-def at_step(monkeypatch) -> Callable[[int, Callable[[], None]], list[str]]:
-    """Calls a function before the n-th operation on files that follows; returns the log of operations."""
-
-    def install(number: int, action: Callable[[], None]) -> list[str]:
-        log: list[str] = []
-        for name in STEPS:
-            monkeypatch.setattr(durable, name, _interposed(getattr(durable, name), name, log, number, action))
-        return log
-
-    return install
-
-
-def _interposed(original, name, log, number, action):
-    def operation(*args):
-        log.append(name)
-        if len(log) == number + 1:
-            action()
-        return original(*args)
-
-    return operation
 
 
 @pytest.fixture(scope="module")

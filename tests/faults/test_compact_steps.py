@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import cache_toy as toy
 import pytest
 
-from avpipe.pipeline.cache import durable, open_cache
+from avpipe.pipeline.cache import open_cache
 from avpipe.pipeline.cache.compact import check, compact, load, tidy
 from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
@@ -19,7 +18,6 @@ from avpipe.pipeline.cache.ledger_files import refuse
 
 CLIPS = toy.clips(6)
 ARRAYS = (toy.FRAMES, toy.BLOCK)
-OPERATIONS = ("make_folder", "sync_folder", "sync_file", "write_file", "rename", "link", "remove")
 COUNT = 20
 
 
@@ -42,29 +40,6 @@ def template(tmp_path_factory) -> Path:
 def cache(tmp_path, template) -> Layout:
     shutil.copytree(template, tmp_path / "c")
     return Layout(tmp_path / "c")
-
-
-@pytest.fixture
-def at_step(monkeypatch) -> Callable[[int, Callable[[], None]], list[str]]:
-    """Calls a function before the n-th operation on files that follows; returns the log of operations."""
-
-    def install(number: int, action: Callable[[], None]) -> list[str]:
-        log: list[str] = []
-        for name in OPERATIONS:
-            monkeypatch.setattr(durable, name, _interposed(getattr(durable, name), name, log, number, action))
-        return log
-
-    return install
-
-
-def _interposed(original, name, log, number, action):
-    def operation(*args):
-        log.append(name)
-        if len(log) == number + 1:
-            action()
-        return original(*args)
-
-    return operation
 
 
 def _kill() -> None:
