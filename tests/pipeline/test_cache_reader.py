@@ -28,8 +28,8 @@ from avpipe.pipeline.cache import Cache, open_cache, putting, reading, sources
 from avpipe.pipeline.cache.crew import Crew
 from avpipe.pipeline.cache.filesystem import is_network
 from avpipe.pipeline.cache.pieces import stretches
+from avpipe.pipeline.cache.remaking import Remade
 from avpipe.pipeline.cache.repair import repair
-from avpipe.pipeline.cache.rewrite import Remade
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
 CLIPS = toy.clips(12)
