@@ -68,7 +68,7 @@ class FeatureMaker:
         self._clips: dict[str, Clip] | None = None
 
     def __call__(self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, npt.NDArray[Any]]) -> Remade:
-        """Features of a clip; see `avpipe.pipeline.cache.rewrite.Remake`."""
+        """Features of a clip; see `avpipe.pipeline.cache.remaking.Remake`."""
         wanted = [self._cache.arrays[name] for name in sorted(arrays)]
         media = {modality: raw[name] for modality, name in RAW_ARRAYS.items() if name in raw}
         provenance: dict[str, str] = {}
