@@ -128,23 +128,6 @@ class Shard:
             length = last + self._row_bytes + CRC_BYTES - first
             os.posix_fadvise(self._descriptor, first, length, os.POSIX_FADV_WILLNEED)
 
-    def copy_row(self, row: int, target: np.ndarray, *, check: bool) -> bool:
-        """Copies the bytes of a row.
-
-        Args:
-            row: row within the unit; it has a chunk.
-            target: uint8 of shape (bytes of a row).
-            check: compare the copy with its checksum.
-
-        Returns:
-            False where the copy is short or does not match its checksum.
-        """
-        try:
-            self.fill(row, target.reshape(1, -1), "always" if check else "never")
-        except ShardDamaged:
-            return False
-        return True
-
     def checksums(self, row: int, count: int) -> list[int]:
         """The stored checksums of consecutive rows; raises `ShardDamaged`."""
         try:
