@@ -5,10 +5,12 @@ Clips and samples are kept apart because several samples or questions may lie on
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.timeline import Timeline
 
 BACKGROUND = "background"
@@ -27,6 +29,7 @@ class Clip:
         video: a container with video, audio or both; None where frames and audio are separate files.
         frames: one image file per segment in time order; used in place of the video's frames when given.
         audio: an audio file; used in place of the video's track when given.
+        source: id of the recording that it was cut from, where other clips may be cut from the same one; else "".
     """
 
     id: str
@@ -34,6 +37,7 @@ class Clip:
     video: Path | None = None
     frames: tuple[Path, ...] | None = None
     audio: Path | None = None
+    source: str = ""
 
     def absolute(self) -> Clip:
         """The same clip with absolute paths, for a process with another working folder."""
@@ -53,6 +57,38 @@ class Clip:
 
 
 @dataclass(frozen=True, slots=True)
+class Event:
+    """A class that is on from segment `start` to segment `end` - 1; nothing is on where `end` is not above `start`."""
+
+    class_id: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question about a clip.
+
+    Attributes:
+        template: its words, with placeholders such as `<Object>` where `values` belong.
+        values: what stands for the placeholders, in order.
+        type: what it asks about and how, such as `Audio-Visual/Counting`.
+        answer: place of the right answer in the dataset's classes.
+    """
+
+    template: str
+    values: tuple[str, ...]
+    type: str
+    answer: int
+
+    @property
+    def text(self) -> str:
+        """The question with its values filled in."""
+        filled = iter(self.values)
+        return re.sub(r"<\w+>", lambda match: next(filled, match[0]), self.template)
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled example on a clip.
 
@@ -63,6 +99,10 @@ class Sample:
         subset: name of the dataset's subset (`ms3`), or "" where there are none.
         events: class id of every segment (events task), else None.
         masks: mask file of every segment, None where a segment has no annotation (segmentation, semantic), else None.
+        labels: ids of the classes that occur anywhere in the clip (parsing), else None.
+        audio_events: what is heard, and when (parsing); None where only `labels` are known.
+        visual_events: what is seen, and when (parsing); None where only `labels` are known.
+        question: what is asked (qa), else None.
     """
 
     id: str
@@ -71,6 +111,10 @@ class Sample:
     subset: str = ""
     events: tuple[int, ...] | None = None
     masks: tuple[Path | None, ...] | None = None
+    labels: tuple[int, ...] | None = None
+    audio_events: tuple[Event, ...] | None = None
+    visual_events: tuple[Event, ...] | None = None
+    question: Question | None = None
 
 
 @dataclass(frozen=True)
@@ -80,15 +124,18 @@ class Dataset:
     Attributes:
         name: name used on the command line (`ave`, `avsbench-ms3`).
         root: folder it was found in.
-        task: `events` (a class per segment), `segmentation` (a binary mask per segment), `semantic` (a mask of class
-            ids per segment), or `mixed` where its subsets differ: then one subset has to be named for training.
-        classes: class names in official order; `background` is last for events, first for semantic; empty for mixed.
+        task: `events` (a class per segment), `parsing` (classes heard and classes seen per segment, weak labels for
+            training), `segmentation` (a binary mask per segment), `semantic` (a mask of class ids per segment), `qa`
+            (questions), or `mixed` where its subsets differ: then one subset has to be named for training.
+        classes: class names in official order; `background` is last for events, first for semantic; the answers for
+            qa; empty for mixed.
         timeline: how clips are cut.
         clips: what there is to extract.
         samples: what there is to learn.
         subsets: names of the subsets found, empty where the dataset has none.
         backbones: default backbones: keys `visual`, `audio`, `layers`; see `data_manifests/`.
-        notes: oddities found while reading, one line each.
+        findings: what is wrong or odd in its annotations, and in which of its files exist.
+        options: what the user chose about reading it, by name; see `datasets.registry`.
     """
 
     name: str
@@ -100,7 +147,13 @@ class Dataset:
     samples: tuple[Sample, ...]
     subsets: tuple[str, ...] = ()
     backbones: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Its findings, one line each."""
+        return tuple(map(str, self.findings))
 
     def split(self, name: str, subset: str | None = None) -> tuple[Sample, ...]:
         """Samples of one split, in official order; of one subset where `subset` is given."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.registry import manifest_of, register
 from avpipe.pipeline.datasets.text import is_file_name, read_lines
+from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
 
@@ -37,7 +38,7 @@ def read_ave(name: str, root: Path) -> Dataset:
     Returns:
         Samples in the order of the Set files; a sample's id is its row in Annotations.txt (from 0, header not counted)
         and its video, such as `26:VWi2ENBuTbw`. A video is one clip, however many rows it has, and is listed whether
-        its file exists or not. Rows that cannot be used are in the notes.
+        its file exists or not. Rows that cannot be used are in the findings.
 
     Raises:
         UsageError: an annotation file is missing or is no text.
@@ -45,9 +46,9 @@ def read_ave(name: str, root: Path) -> Dataset:
     manifest = manifest_of(name)
     base = root / BASE if (root / BASE / ANNOTATIONS).is_file() else root
     classes, segments = tuple(manifest["classes"]), int(manifest["timeline"]["segments"])
-    notes: list[str] = []
-    rows = _read_rows(base / ANNOTATIONS, classes, segments, notes)
-    samples = _match_splits(base, rows, classes, segments, notes)
+    findings: list[Finding] = []
+    rows = _read_rows(base / ANNOTATIONS, classes, segments, findings)
+    samples = _match_splits(base, rows, classes, segments, findings)
     used = {sample.clip for sample in samples}
     videos = dict.fromkeys(row.video for row in rows.values() if row.video in used)
     return Dataset(
@@ -58,26 +59,25 @@ def read_ave(name: str, root: Path) -> Dataset:
         timeline=Timeline(manifest["timeline"]["segment_seconds"], manifest["timeline"]["frame_position"]),
         clips=tuple(Clip(video, segments, video=base / "AVE" / f"{video}.mp4") for video in videos),
         samples=samples,
-        notes=tuple(notes),
+        findings=tuple(findings),
     )
 
 
-def _read_rows(path: Path, classes: tuple[str, ...], segments: int, notes: list[str]) -> dict[int, Row]:
-    """Usable rows of one file by row number; a row that cannot be used keeps its number and gets a note."""
+def _read_rows(path: Path, classes: tuple[str, ...], segments: int, findings: list[Finding]) -> dict[int, Row]:
+    """Usable rows of one file by row number; a row that cannot be used keeps its number and gets a finding."""
     lines = read_lines(path)
     # The archive's file has a header, the copy in the authors' repository has none: a fixed choice shifts every label.
     first = 1 if lines and lines[0].split("&")[0].strip().lower() == "category" else 0
     rows = {}
     for number, line in enumerate(lines[first:]):
-        row = _parse(line, classes, segments)
+        row, where = _parse(line, classes, segments), f"{path} line {first + number + 1}"
         if isinstance(row, Row):
             rows[number] = row
             if row.start == row.end:
-                notes.append(
-                    f"{path} line {first + number + 1}: event from {row.start} to {row.end}, so all background"
-                )
+                empty = f"event from {row.start} to {row.end}, so all background"
+                findings.append(Finding("empty-event", where, empty, level=NOTE))
         else:
-            notes.append(f"{path} line {first + number + 1}: {row}; row left out: {line!r}")
+            findings.append(Finding("broken-row", where, row, f"row left out: {line!r}"))
     return rows
 
 
@@ -97,7 +97,7 @@ def _parse(line: str, classes: tuple[str, ...], segments: int) -> Row | str:
 
 
 def _match_splits(
-    base: Path, rows: Mapping[int, Row], classes: tuple[str, ...], segments: int, notes: list[str]
+    base: Path, rows: Mapping[int, Row], classes: tuple[str, ...], segments: int, findings: list[Finding]
 ) -> tuple[Sample, ...]:
     """Samples in the order of the Set files, each matched to its row of Annotations.txt, which gives its number."""
     free: dict[Row, list[int]] = defaultdict(list)
@@ -106,17 +106,21 @@ def _match_splits(
     samples = []
     for split in SPLITS:
         path = base / f"{split}Set.txt"
-        own: list[str] = []
-        # Notes on the row's own faults were written for Annotations.txt, unless the two files differ.
+        own: list[Finding] = []
+        # Findings on the row's own faults were written for Annotations.txt, unless the two files differ.
         for line_number, row in _read_rows(path, classes, segments, own).items():
             if free[row]:
                 samples.append(_sample(free[row].pop(), row, split, classes, segments))
             else:
-                notes.append(f"{path} line {line_number + 1}: no such row left in {ANNOTATIONS}; row left out: {row}")
-        notes += [note for note in own if "all background" not in note]
+                lacking, where = f"no such row left in {ANNOTATIONS}", f"{path} line {line_number + 1}"
+                findings.append(Finding("unmatched-row", where, lacking, f"row left out: {row}"))
+        findings += [finding for finding in own if finding.kind != "empty-event"]
     unused = sorted(number for numbers in free.values() for number in numbers)
-    notes += [
-        f"{base / ANNOTATIONS} row {number}: in none of the Set files; left out: {rows[number]}" for number in unused
+    findings += [
+        Finding(
+            "no-split", f"{base / ANNOTATIONS} row {number}", "in none of the Set files", f"left out: {rows[number]}"
+        )
+        for number in unused
     ]
     return tuple(samples)
 

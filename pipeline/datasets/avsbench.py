@@ -42,5 +42,5 @@ def read_avsbench(name: str, root: Path) -> Dataset:
         clips=tuple(clip for part in parts for clip in part.clips),
         samples=tuple(sample for part in parts for sample in part.samples),
         subsets=tuple(subset for part in parts for subset in part.subsets),
-        notes=tuple(note for part in parts for note in part.notes),
+        findings=tuple(finding for part in parts for finding in part.findings),
     )

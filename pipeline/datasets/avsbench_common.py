@@ -11,6 +11,7 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.registry import manifest_of
 from avpipe.pipeline.datasets.text import is_file_name, read_table
+from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
 
@@ -65,7 +66,7 @@ def read_subset(
         UsageError: the table is missing or is no CSV file.
     """
     subset = name.removeprefix("avsbench-")
-    rows, notes = _usable_rows(table, columns, fault_of)
+    rows, findings = _usable_rows(table, columns, fault_of)
     entries = [entry_of(row) for row in rows]
     masks = [_existing(entry.masks, entry.annotated) for entry in entries]
     clips = [entry.clip for entry in entries]
@@ -73,7 +74,7 @@ def read_subset(
         Sample(clip.id, clip.id, row["split"], subset=subset, masks=drawn)
         for clip, row, drawn in zip(clips, rows, masks, strict=True)
     ]
-    notes += _notes_on_files(table.parent, clips, masks, sum(entry.annotated for entry in entries))
+    findings += _on_files(table.parent, clips, masks, sum(entry.annotated for entry in entries))
     manifest = manifest_of(name)
     return Dataset(
         name=name,
@@ -84,32 +85,32 @@ def read_subset(
         clips=tuple(clips),
         samples=tuple(samples),
         subsets=(subset,),
-        notes=tuple(notes),
+        findings=tuple(findings),
     )
 
 
 def _usable_rows(
     path: Path, columns: tuple[str, ...], fault_of: Callable[[Row], str | None]
-) -> tuple[list[Row], list[str]]:
-    """Rows of a table that can be used, and a note with its line number for every other one; see `read_subset`."""
-    table, notes = read_table(path, columns)
+) -> tuple[list[Row], list[Finding]]:
+    """Rows of a table that can be used, and a finding with its line number for every other one; see `read_subset`."""
+    table, findings = read_table(path, columns)
     rows: dict[str, Row] = {}
     for line, values in table:
         row = dict(zip(columns, values, strict=True))
         name = values[0]
         if not is_file_name(name):
-            fault: str | None = f"{name!r} is no clip name"
+            kind, fault = "bad-id", f"{name!r} is no clip name"
         elif row["split"] not in SPLITS:
-            fault = f"unknown split {row['split']!r}"
+            kind, fault = "unknown-split", f"unknown split {row['split']!r}"
         elif name in rows:
-            fault = "the clip is in the table already"
+            kind, fault = "duplicate-id", "the clip is in the table already"
         else:
-            fault = fault_of(row)
-        if fault is None:
+            kind, fault = "unknown-class", fault_of(row) or ""
+        if not fault:
             rows[name] = row
         else:
-            notes.append(f"{path} line {line}: {fault}; row left out: {','.join(values)}")
-    return list(rows.values()), notes
+            findings.append(Finding(kind, f"{path} line {line}", fault, f"row left out: {','.join(values)}"))
+    return list(rows.values()), findings
 
 
 def object_clip(clip_id: str, frames: tuple[Path, ...], audio: Path, video: Path) -> Clip:
@@ -137,13 +138,12 @@ def _existing(paths: Sequence[Path], expected: int) -> Masks:
     return tuple(path if number < expected and path.is_file() else None for number, path in enumerate(paths))
 
 
-def _notes_on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], expected: int) -> list[str]:
-    """Notes on clips that come from their raw videos, and on masks that should be there and are not."""
-    notes = []
+def _on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], expected: int) -> list[Finding]:
+    """Clips that come from their raw videos, and masks that should be there and are not."""
+    findings = []
     if from_video := sum(clip.frames is None for clip in clips):
-        notes.append(
-            f"{base}: {from_video} of {len(clips)} clips lack some of their frame pictures: raw_videos is used for them"
-        )
+        lacking = f"{from_video} of {len(clips)} clips lack some of their frame pictures: raw_videos is used for them"
+        findings.append(Finding("from-video", str(base), lacking, level=NOTE))
     if missing := expected - sum(mask is not None for of_clip in masks for mask in of_clip):
-        notes.append(f"{base}: {missing} of {expected} masks are missing")
-    return notes
+        findings.append(Finding("missing-masks", str(base), f"{missing} of {expected} masks are missing"))
+    return findings

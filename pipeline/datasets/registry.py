@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe import data_manifests
+from avpipe.pipeline.datasets import own
 from avpipe.pipeline.datasets.overrides import read_overrides
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
@@ -16,7 +17,8 @@ from avpipe.pipeline.manifest import Dataset
 DATA_VARIABLE = "AVPIPE_DATA"
 DEFAULT_FOLDER = Path("data")
 
-Read = Callable[[str, Path], Dataset]
+Read = Callable[..., Dataset]
+"""`(name, root, **options) -> Dataset`; the options, all text, are those that the adapter names."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,17 @@ class Adapter:
 
     Attributes:
         name: name on the command line.
-        read: `(name, root) -> Dataset`, called only where one of the markers exists.
+        read: `(name, root, **options) -> Dataset`, called only where one of the markers exists.
         markers: files relative to the root; one of them must exist.
         confirm: `(root) -> bool`, whether a root with a marker holds the dataset, for markers that others have as well.
+        options: names of the `key=value` settings that `read` understands.
     """
 
     name: str
     read: Read
     markers: tuple[str, ...]
     confirm: Callable[[Path], bool]
+    options: tuple[str, ...] = ()
 
     def present(self, place: Path) -> list[str]:
         """The markers that exist in a folder."""
@@ -48,12 +52,16 @@ _adapters: dict[str, Adapter] = {}
 
 
 def register(
-    name: str, *, markers: tuple[str, ...], confirm: Callable[[Path], bool] = lambda root: True
+    name: str,
+    *,
+    markers: tuple[str, ...],
+    confirm: Callable[[Path], bool] = lambda root: True,
+    options: tuple[str, ...] = (),
 ) -> Callable[[Read], Read]:
     """Decorator that makes a reading function known as dataset `name`; see `Adapter` for the arguments."""
 
     def add(read: Read) -> Read:
-        _adapters[name] = Adapter(name, read, markers, confirm)
+        _adapters[name] = Adapter(name, read, markers, confirm, options)
         return read
 
     return add
@@ -66,7 +74,12 @@ def names() -> tuple[str, ...]:
 
 def _adapter(name: str) -> Adapter:
     if name not in _adapters:
-        raise unknown_name("dataset", name, _adapters, listing="`avpipe data ls` lists them")
+        raise unknown_name(
+            "dataset",
+            name,
+            _adapters,
+            listing="`avpipe data ls` lists them; a table of your own ends in .csv, .parquet or .yaml",
+        )
     return _adapters[name]
 
 
@@ -82,8 +95,11 @@ def manifest_of(name: str) -> Mapping[str, Any]:
 def folder(name: str) -> str:
     """Name of the folder of dataset `name` below `$AVPIPE_DATA` or `data/`, and of its default cache.
 
-    Subsets of one dataset have the same folder, so that they share a cache.
+    Subsets of one dataset have the same folder, so that they share a cache. That of a user's own table is its name
+    without the ending.
     """
+    if own.is_own(name):
+        return Path(name).stem
     return str(manifest_of(name)["folder"])
 
 
@@ -148,21 +164,41 @@ def _what_is_there(adapter: Adapter, place: Path) -> str:
     return f"no {' and no '.join(adapter.markers)}"
 
 
-def load_dataset(name: str, root: Path | None = None) -> Dataset:
+def load_dataset(
+    name: str,
+    root: Path | None = None,
+    *,
+    task: str | None = None,
+    options: Mapping[str, str] | None = None,
+    segments: Mapping[str, int] | None = None,
+) -> Dataset:
     """Finds and reads a dataset's annotations; media files are named, not opened.
 
     Args:
-        name: name of the dataset, one of `names()`.
-        root: its folder; without it `$AVPIPE_DATA/<folder>` and then `data/<folder>`.
+        name: name of the dataset, one of `names()`, or a table of the user's own (`own.is_own`).
+        root: its folder; without it `$AVPIPE_DATA/<folder>` and then `data/<folder>`; that of the table where `name` is
+            a table without a folder.
+        task: what is to be learned, where a table of the user's own allows several tasks; else the dataset's own.
+        options: `key=value` settings of the reading.
+        segments: segments of clips that are known already, so that a table's media need not be opened for it.
 
     Returns:
         The dataset, with the default backbones of its manifest overridden by an `avpipe.yaml` in its folder.
 
     Raises:
-        UsageError: unknown name, not found, or an annotation file that cannot be used.
+        UsageError: unknown name, task or option, not found, or an annotation file that cannot be used.
     """
+    chosen = dict(options or {})
+    if own.is_own(name):
+        dataset = own.read_own(name, root, task=task, options=chosen, segments=segments or {})
+        return replace(dataset, backbones={**dataset.backbones, **read_overrides(dataset.root).get("backbones", {})})
     adapter = _adapter(name)
+    if task is not None and task != manifest_of(name)["task"]:
+        raise UsageError(f"the task of {name} is {manifest_of(name)['task']}, not {task}")
+    for option in chosen:
+        if option not in adapter.options:
+            raise unknown_name(f"setting of {name}", option, adapter.options, listing="it has none")
     place = locate(name, root)
-    dataset = adapter.read(name, place)
+    dataset = adapter.read(name, place, **chosen)
     backbones = {**manifest_of(name)["backbones"], **read_overrides(place).get("backbones", {})}
-    return replace(dataset, backbones=backbones)
+    return replace(dataset, backbones=backbones, options=chosen)

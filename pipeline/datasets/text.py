@@ -6,6 +6,7 @@ import csv
 from pathlib import Path
 
 from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.findings import Finding
 
 
 def read_lines(path: Path) -> list[str]:
@@ -25,7 +26,7 @@ def read_lines(path: Path) -> list[str]:
     return text.rstrip("\n").split("\n") if text.strip() else []
 
 
-def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, tuple[str, ...]]], list[str]]:
+def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, tuple[str, ...]]], list[Finding]]:
     """Rows of a CSV file with a header.
 
     Args:
@@ -33,7 +34,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, tu
         columns: names that the header must have; other columns are ignored.
 
     Returns:
-        Line number (from 1) and the values of `columns` of every complete row; a note for every other row.
+        Line number (from 1) and the values of `columns` of every complete row; a finding for every other row.
 
     Raises:
         UsageError: the file is missing, is no text, or lacks a column.
@@ -45,14 +46,15 @@ def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, tu
         raise UsageError(
             f"annotation file {path} has no column {', '.join(lacking)}; its header is {','.join(header)!r}"
         )
-    rows, notes = [], []
+    rows, findings = [], []
     for number, fields in enumerate(lines[1:], start=2):
         if len(fields) == len(header):
             rows.append((number, tuple(fields[header.index(column)].strip() for column in columns)))
         else:
             fault = f"{len(fields)} fields instead of {len(header)}"
-            notes.append(f"{path} line {number}: {fault}; row left out: {','.join(fields)!r}")
-    return rows, notes
+            left_out = f"row left out: {','.join(fields)!r}"
+            findings.append(Finding("broken-row", f"{path} line {number}", fault, left_out))
+    return rows, findings
 
 
 def is_file_name(text: str) -> bool:
