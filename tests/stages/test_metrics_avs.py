@@ -2,23 +2,19 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from slow_metrics import avs_curve, avs_iou, avs_set, full_size_frames, quick, small_set
 
 from avpipe.pipeline.errors import UsageError
-from avpipe.stages.metrics import avs
+from avpipe.stages.metrics import avs, avs_frames
 
 RNG = np.random.default_rng(3)
 
 
 def by_loops(chance, truth):
     """F curve of one frame, threshold by threshold."""
-    curve = []
-    for threshold in avs.thresholds():
-        on = chance >= threshold
-        hits = np.sum(on & truth)
-        precision, recall = hits / (on.sum() + 1e-20), hits / (truth.sum() + 1e-20)
-        below = 0.3 * precision + recall
-        curve.append(1.3 * precision * recall / below if below else 0.0)
-    return np.array(curve)
+    return avs_curve(chance, truth, avs.thresholds())
 
 
 def frames(count, size=(9, 7)):
@@ -40,9 +36,11 @@ def test_equals_the_loops():
 
 def test_thresholds_reached_equal_a_binary_search_at_every_edge():
     limits = avs.thresholds()
-    values = np.concatenate([limits, np.nextafter(limits, np.float32(2)), np.nextafter(limits, np.float32(-1))])
+    middles = (np.arange(254) + 0.5) / 254
+    values = np.concatenate([middles, np.nextafter(middles, 0), np.nextafter(middles, 1)]).astype(np.float32)
+    values = np.concatenate([values, limits, np.nextafter(limits, np.float32(2)), np.nextafter(limits, np.float32(-1))])
     values = np.clip(np.concatenate([values, RNG.random(100_000, dtype=np.float32)]), 0, 1)
-    assert (avs._thresholds_reached(values) == np.searchsorted(limits, values, side="right")).all()
+    assert (avs_frames._thresholds_reached(values) == np.searchsorted(limits, values, side="right")).all()
     assert (len(limits), limits.dtype, limits[0], limits[127], limits[-1]) == (255, np.float32, 0, 0.5, 1)
 
 
@@ -120,6 +118,113 @@ def test_refuses_what_cannot_be_scored():
         avs.score([avs.frame_scores(chance, truth)], "avsbench-batch")
 
 
-def test_sigmoid_does_not_warn_and_saturates():
-    with np.errstate(over="raise", invalid="raise", divide="raise"):
-        assert avs.probabilities([-200.0, 0.0, 200.0]).tolist() == [0, 0.5, 1]
+def test_precision_and_recall_at_the_thresholds():
+    chance, truth = frames(3)
+    truth[1] = False
+    precision, recall = avs_frames.precision_recall(chance, truth)
+    assert np.isnan(precision[1]).all()
+    assert np.isnan(recall[1]).all()
+    on = chance[0] >= avs.thresholds()[100]
+    assert precision[0, 100] == pytest.approx((on & truth[0]).sum() / on.sum())
+    assert recall[0, 100] == pytest.approx((on & truth[0]).sum() / truth[0].sum())
+
+
+def test_videos_come_in_any_order_and_batches_in_the_official_one():
+    parts = [frames(n, size) for n, size in ((5, (9, 7)), (5, (9, 7)), (3, (4, 4)), (0, (9, 7)), (5, (12, 3)))]
+    parts[4][1][:] = False
+    scorer = avs.AvsScorer(5)
+    for index in (3, 1, 4, 0, 2):
+        scorer.add(index, *parts[index])
+    videos = [avs.frame_scores(*part) for part in parts]
+    for name in (*avs.PROTOCOLS, "avsbench-batch2", "avsbench-batch8"):
+        assert scorer.score(name) == avs.score(videos, name)
+    found = scorer.result()
+    assert found == {
+        **avs.score(videos),
+        "other_protocols": {name: avs.score(videos, name) for name in ("avsbench-batch1", "avsbench-set")},
+    }
+    assert (found["frames"], found["videos"]) == (18, 4)
+    mious, fscores = scorer.batches("avsbench-batch1")
+    assert mious == pytest.approx([avs.score([video])["miou"] for video in videos if len(video.iou)])
+    assert fscores[-1] == 0  # only empty masks
+
+
+def test_a_video_that_was_not_added_is_an_error():
+    scorer = avs.AvsScorer(2)
+    with pytest.raises(UsageError, match="sigmoid"):
+        scorer.add(0, np.full((1, 2, 2), 2.0), np.ones((1, 2, 2)))
+    scorer.add(0, *frames(1))
+    with pytest.raises(UsageError, match="1 of 2 videos"):
+        scorer.result()
+
+
+@settings(quick, max_examples=15)
+@given(seed=st.integers(0, 2**32 - 1), videos=st.integers(1, 5), size=st.integers(1, 3))
+def test_equals_the_loops_on_random_sets(seed, videos, size):
+    """Levels of probability that lie on thresholds, masks that are empty or full, videos of different lengths."""
+    rng = np.random.default_rng(seed)
+    levels = np.concatenate([avs.thresholds()[[0, 1, 126, 127, 128, 253, 254]], rng.random(3, dtype=np.float32)])
+    parts = []
+    for _ in range(videos):
+        shape = (int(rng.integers(1, 4)), 3, 4)
+        truth = (rng.random(shape) < rng.choice([0.2, 0.6, 1.1])) & (rng.random((shape[0], 1, 1)) < 0.7)
+        parts.append((rng.choice(levels, shape), truth))
+    scorer = avs.AvsScorer(videos)
+    for index in rng.permutation(videos):
+        scorer.add(index, *parts[index])
+    for name, batch in ((f"avsbench-batch{size}", size), ("avsbench-set", videos)):
+        scores = scorer.score(name)
+        assert (scores["miou"], scores["fscore"]) == pytest.approx(avs_set(parts, avs.thresholds(), batch), abs=1e-9)
+        assert 0 <= scores["miou"] <= 1
+        assert 0 <= scores["fscore"] <= 1 + 1e-12
+    backwards = [avs.frame_scores(*part) for part in parts[::-1]]
+    for name in ("avsbench-batch1", "avsbench-set"):
+        assert avs.score(backwards, name) == pytest.approx(scorer.score(name))
+    full_mask = avs_set([(np.ones_like(c), t) for c, t in parts], [0.0], videos)[1]
+    assert scorer.score("avsbench-set")["fscore"] >= full_mask - 1e-12  # threshold 0 accepts every pixel
+    perfect = avs.score([avs.frame_scores(t.astype(np.float32), t) for _, t in parts], "avsbench-set")
+    assert perfect["miou"] == pytest.approx(1, abs=1e-6)
+    assert perfect["fscore"] == pytest.approx(float(any(t.any() for _, t in parts)))
+
+
+def test_a_set_by_batch_size():
+    """The F-score moves with the size of a batch; so does the mean IoU, a little, as the last batch is short."""
+    chance, truth = small_set()
+    scorer = avs.AvsScorer(23)
+    for index in range(23):
+        scorer.add(index, chance[index], truth[index])
+    curves = [
+        [avs_curve(c, t, avs.thresholds()) for c, t in zip(*pair, strict=True) if t.any()]
+        for pair in zip(chance, truth, strict=True)
+    ]
+    found = set()
+    for size in (1, 2, 4, 8, 23):
+        batches = [[c for video in curves[start : start + size] for c in video] for start in range(0, 23, size)]
+        slow = np.mean([np.mean(batch, axis=0).max() if batch else 0.0 for batch in batches])
+        scores = scorer.score(f"avsbench-batch{size}")
+        assert scores["fscore"] == pytest.approx(slow, abs=1e-9)
+        found.add(scores["fscore"])
+    assert len(found) == 5
+    assert {**scorer.score("avsbench-set"), "protocol": ""} == {**scores, "protocol": ""}
+
+
+def test_frames_of_full_size_equal_the_loops():
+    logits, truth = full_size_frames()
+    chance = avs.probabilities(logits[:2])
+    scores = avs.frame_scores(chance, truth[:2])
+    assert scores.iou == pytest.approx([avs_iou(c, t) for c, t in zip(chance, truth[:2], strict=True)])
+    limits = avs.thresholds()
+    assert scores.curve == pytest.approx(
+        np.array([avs_curve(c, t, limits) for c, t in zip(chance, truth, strict=False)])
+    )
+
+
+def test_the_order_of_videos_matters_to_batches_of_several():
+    rng = np.random.default_rng(8)
+    videos = []
+    for strength in (0.1, 0.9, 0.1, 0.9):
+        truth = rng.random((2, 6, 6)) < 0.4
+        videos.append(avs.frame_scores(np.clip(rng.random((2, 6, 6)) + strength * (truth - 0.5), 0, 1), truth))
+    turned = [videos[i] for i in (0, 2, 1, 3)]
+    assert avs.score(videos, "avsbench-batch2")["fscore"] != avs.score(turned, "avsbench-batch2")["fscore"]
+    assert avs_iou(np.zeros((2, 2)), np.zeros((2, 2), dtype=bool)) == pytest.approx(1)
