@@ -21,7 +21,7 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 
 FILE_NAME = "avpipe.yaml"
 
-DEMO_NAMES = ("ave", "avsbench-ms3", "avsbench-s4", "avsbench-avss")
+DEMO_NAMES = ("ave", "avsbench-ms3", "avsbench-s4", "avsbench-avss", "llp", "music-avqa")
 """Datasets of which there is demo data."""
 
 _RECORD_KEYS = {"seed": int, "clips": int, "generator": int}
@@ -60,6 +60,15 @@ def read_overrides(root: Path) -> dict[str, Any]:
     _check(content, _KEYS, path, "")
     assert isinstance(content, dict)
     return content
+
+
+def check_backbones(value: object, path: Path) -> None:
+    """Checks default backbones that another file (`path`) names in the same form.
+
+    Raises:
+        UsageError: a key that is not known, or a value of the wrong type.
+    """
+    _check(value, _KEYS["backbones"], path, "backbones")
 
 
 def _check(value: object, expected: Any, path: Path, where: str) -> None:

@@ -13,7 +13,7 @@ from avpipe.pipeline import datasets, progress
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.stages.backbones import demo_weights
-from avpipe.stages.demo import ave, avss, ms3, s4
+from avpipe.stages.demo import ave, avqa, avss, llp, ms3, s4
 from avpipe.stages.demo.layout import ClipPlan, Layout
 from avpipe.stages.demo.publish import is_free, publish, workshop, write_yaml
 
@@ -22,6 +22,8 @@ LAYOUTS: dict[str, Layout] = {
     "avsbench-ms3": ms3.LAYOUT,
     "avsbench-s4": s4.LAYOUT,
     "avsbench-avss": avss.LAYOUT,
+    "llp": llp.LAYOUT,
+    "music-avqa": avqa.LAYOUT,
 }
 USUAL_SUBSET = {"avsbench": "avsbench-ms3"}
 """What the name of a whole dataset stands for: one subset, so that training after it has no choice to make."""
@@ -40,7 +42,8 @@ def make_demo(dataset: str, out: Path, *, seed: int = 0, clips: int | None = Non
         out: folder to make, its parents are made as needed; or a folder with demo data of another subset of the same
             dataset, to which this one is added.
         seed: seed of everything, 0 or more.
-        clips: number of clips, 3 or more; default as in the layout: 300 (AVE), 90 (MS3), 60 (S4, AVSS).
+        clips: number of clips, 3 or more; default as in the layout: 300 (AVE), 90 (MS3), 60 (S4, AVSS,
+            LLP), 24 (MUSIC-AVQA).
         workers: processes that write clips; 1 writes them in this process.
 
     Returns:

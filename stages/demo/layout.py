@@ -27,7 +27,8 @@ class ClipPlan:
         name: its name on disk.
         split: `train`, `val` or `test`.
         scene: what happens in it.
-        group: the folder of its kind, where the layout has such: its category (S4) or its part (AVSS).
+        group: the folder of its kind, where the layout has such: its category (S4) or its part (AVSS); in MUSIC-AVQA
+            where it is, `indoor` or `outdoor`.
     """
 
     name: str

@@ -23,11 +23,11 @@ _LOUDNESS, _PEAK = 0.12, 0.7
 class Camera:
     """Takes pictures of a scene whose actors are of the given kinds."""
 
-    def __init__(self, scene: Scene, kinds: Mapping[str, Kind] = KINDS) -> None:
-        """Prepares what is the same in every picture."""
+    def __init__(self, scene: Scene, kinds: Mapping[str, Kind] = KINDS, backdrop: Field | None = None) -> None:
+        """Prepares what is the same in every picture; `backdrop` is float32 [3, H, W], by default soft colours."""
         self._scene, self._kinds = scene, kinds
         rng = np.random.default_rng([scene.seed, 1])
-        self._backdrop = _backdrop(rng, scene.height, scene.width)
+        self._backdrop = _backdrop(rng, scene.height, scene.width) if backdrop is None else backdrop
         noise = rng.standard_normal((_GRAINS, 1, scene.height, scene.width), dtype=np.float32)
         self._grain = scene.grain * noise
         self._tints = [_tint(actor, kinds[actor.kind]) for actor in scene.actors]
