@@ -25,7 +25,15 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Types that an array may have, by their Zarr (and numpy) name."""
 
+PLAIN_CODEC = "float16"
+"""The codec whose arrays have the plain name of their tap; all others are called `<tap>@<codec>`."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*/[A-Za-z0-9][A-Za-z0-9_.@+-]*", re.ASCII)
+
+
+def array_name(modality: str, tap: str, codec: str) -> str:
+    """Name of the array of a tap in a storage codec, such as `visual/blocks.3` or `visual/blocks.3@float32`."""
+    return f"{modality}/{tap}" if codec == PLAIN_CODEC else f"{modality}/{tap}@{codec}"
 
 
 @dataclass(frozen=True)

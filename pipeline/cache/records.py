@@ -225,9 +225,10 @@ class _Table:
 
     def __init__(self) -> None:
         self.entries: list[dict[str, str]] = []
+        self._places: dict[frozenset[tuple[str, str]], int] = {}
 
     def index(self, value: Mapping[str, str]) -> int:
-        entry = dict(value)
-        if entry not in self.entries:
-            self.entries.append(entry)
-        return self.entries.index(entry)
+        place = self._places.setdefault(frozenset(value.items()), len(self.entries))
+        if place == len(self.entries):
+            self.entries.append(dict(value))
+        return place

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from avpipe.pipeline.errors import CacheMismatch
 
@@ -27,6 +27,11 @@ class Spec:
     fields: Mapping[str, Any]
     request: Mapping[str, Any]
     fingerprint: str
+
+    @property
+    def imported(self) -> bool:
+        """Whether the features come from others, and no backbone here can make them again."""
+        return bool(self.fields.get("imported"))
 
     @classmethod
     def of(cls, modality: str, fields: Mapping[str, Any], request: Mapping[str, Any]) -> Spec:
@@ -55,6 +60,8 @@ def refuse_difference(stored: Spec, wanted: Spec, root: Path) -> None:
     Raises:
         CacheMismatch: names every field that differs, with both values.
     """
+    if stored.imported != wanted.imported:
+        refuse_mixture(stored, root)
     lines = list(_differences(_flatten(stored.fields), _flatten(wanted.fields)))
     if lines:
         listed = "\n  ".join(lines)
@@ -62,6 +69,19 @@ def refuse_difference(stored: Spec, wanted: Spec, root: Path) -> None:
             f"{root} holds {stored.modality} features made with other settings:\n  {listed}\n"
             "Features are never mixed: give another directory with --cache, or the settings of this cache"
         )
+
+
+def refuse_mixture(stored: Spec, root: Path) -> NoReturn:
+    """Raises because imported features would lie among extracted ones.
+
+    Raises:
+        CacheMismatch: says which are there.
+    """
+    held, other = ("imported", "extracted") if stored.imported else ("extracted", "imported")
+    raise CacheMismatch(
+        f"{root} holds {held} {stored.modality} features, and {other} ones are never put among them: give another "
+        "directory with --cache"
+    )
 
 
 def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> Iterator[str]:
