@@ -50,3 +50,5 @@ def show_scores(result: dict[str, Any]) -> None:
     if result["unlabelled_segments"]:
         render.line(f"not scored: {result['unlabelled_segments']} segments of scored samples without a mask")
     render.line(f"epoch {result['epoch']} ({result['selected_by']})")
+    if result.get("selection") == "test":
+        render.line("the epoch was chosen on the test split (select=test): compare with test-selected results only")

@@ -22,6 +22,7 @@ from avpipe.cli.doctor import doctor_command
 from avpipe.cli.evaluate import evaluate_command
 from avpipe.cli.extract import extract_command
 from avpipe.cli.report import report_command
+from avpipe.cli.score import score_command
 from avpipe.cli.status import status
 from avpipe.cli.train import train_command
 from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking
@@ -56,6 +57,7 @@ app.command("demo")(demo_command)
 app.command("extract")(extract_command)
 app.command("train")(train_command)
 app.command("evaluate")(evaluate_command)
+app.command("score")(score_command)
 app.command("report")(report_command)
 app.command("status")(status)
 app.command("doctor")(doctor_command)

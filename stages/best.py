@@ -1,12 +1,22 @@
-"""Which epoch of a run is the best, by the records of its epochs."""
+"""Which epoch of a run is the best, by the records of its epochs.
+
+Epochs are compared on validation. `select=test` compares them on the very split that is reported, as several published
+numbers of the field do; `protocol_name` marks every score of such a run, so that it is never read beside one of a run
+that was selected on validation.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
+TEST_SELECTED = "+test-selected"
+"""What a protocol's name ends with where the epoch was chosen on test."""
+_LAST = "last epoch"
+
 
 def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """The epoch with the highest validation score, the earliest of equals; the last one where some have no score."""
+    """The epoch with the highest score on the split it was compared on, the earliest of equals; the last one where some
+    have no score."""
     if not history:
         return None
     if not _validated(history):
@@ -17,9 +27,20 @@ def best_epoch(history: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def selected_by(history: list[dict[str, Any]]) -> str:
     """By what `best_epoch` chooses, in words."""
+    split, _, metric = score_key(history[0]).partition("_")
     if not _validated(history):
-        return "last epoch: no validation sample with features"
-    return f"{score_key(history[0]).replace('_', ' ')}, highest"
+        return f"{_LAST}: no {'validation' if split == 'val' else split} sample with features"
+    return f"{split} {metric}, highest"
+
+
+def selection(chosen_by: str) -> str:
+    """The split on which an epoch was chosen (`val`, `test`), by the words of `selected_by`; `last` where on none."""
+    return "last" if chosen_by.startswith(_LAST) else chosen_by.split(" ")[0]
+
+
+def protocol_name(protocol: str, selection: str) -> str:
+    """The protocol's name, marked where the epoch was chosen on test."""
+    return protocol + TEST_SELECTED if selection == "test" else protocol
 
 
 def _validated(history: list[dict[str, Any]]) -> bool:
@@ -28,8 +49,8 @@ def _validated(history: list[dict[str, Any]]) -> bool:
 
 
 def score_key(record: dict[str, Any]) -> str:
-    """Key of the validation score in an epoch's record."""
-    return next(key for key in record if key.startswith("val_") and key != "val_seconds")
+    """Key of the score by which epochs are compared in an epoch's record: `val_accuracy`, `test_miou` and the like."""
+    return next(key for key in record if key.startswith(("val_", "test_")) and not key.endswith("_seconds"))
 
 
 def in_short(record: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "stage": ("distill", "segment"),
     "modality": ("both", *MODALITIES),
     "shuffle": ("full", "block", "auto"),
+    "select": ("val", "test"),
 }
 
 
@@ -45,6 +46,8 @@ class TrainConfig:
         shuffle: `full`, or `block`: a few units of the cache at a time, for network disks. `auto` is `block` where
             batches are read from a network disk, else `full`; a run keeps what it came to.
         block_units: units that a block shuffle mixes at once.
+        select: split on which epochs are compared: `val`, or `test` as some published numbers have it; scores of such a
+            run carry its mark, see `best`.
     """
 
     method: str = "mettle"
@@ -67,6 +70,7 @@ class TrainConfig:
     codec: str = ""
     shuffle: str = "full"
     block_units: int = 8
+    select: str = "val"
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -16,7 +16,9 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
                     both learned from the training labels; constant_mask has other_protocols as well
     checkpoint      SHA-256 of the weights that were scored, the file best.safetensors
     epoch           epoch of the checkpoint that was scored
-    selected_by     how that epoch was chosen; never on the split that is scored, unless that is val
+    selected_by     how that epoch was chosen, in words
+    selection       the split on which it was chosen: `val`; `test` where the run was trained with select=test, and then
+                    the names of protocols end in `+test-selected`; `last` where the last epoch was kept
     seconds         time that predicting and scoring took
     predictions     file beside it with the predictions that were scored
 """
@@ -38,11 +40,19 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import SPLITS, Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.baselines import best_constant_mask, majority_class
+from avpipe.stages.best import protocol_name, selection
 from avpipe.stages.inference import load_trained, predict_samples
 from avpipe.stages.metrics import ave
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import EventsTask, Prediction, SegmentationTask
-from avpipe.stages.train_inputs import choose_device, find_inputs, labelled, say_missing, unlabelled
+from avpipe.stages.train_inputs import (
+    choose_device,
+    find_inputs,
+    labelled,
+    refuse_other_classes,
+    say_missing,
+    unlabelled,
+)
 
 
 def evaluate(
@@ -79,7 +89,9 @@ def evaluate(
     target = choose_device(device)
     config = RunConfig.load(run)
     known = Path(config.root)
-    inputs = find_inputs(config.dataset, root or (known if known.is_dir() else None), cache or Path(config.cache))
+    place, features = root or (known if known.is_dir() else None), cache or Path(config.cache)
+    inputs = find_inputs(config.dataset, place, features, config.table_task)
+    refuse_other_classes(run, config.classes, inputs.dataset)
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     samples = labelled(inputs.dataset, split)
     if not samples:
@@ -92,23 +104,25 @@ def evaluate(
     with progress.task("predict", len(data.held), "samples") as bar:
         found = predict_samples(trained.model, data, task, batch=config.train.batch, device=target, advance=bar.advance)
     scores = task.score(found)
+    chosen_on = selection(trained.facts["selected_by"])
     result = {
         "run": str(run),
         "dataset": config.dataset,
         "split": split,
         "task": config.model.task,
         **{key: getattr(config.train, key) for key in ("method", "modality", "stage", "seed")},
-        **_by_protocol(scores),
+        **_by_protocol(scores, chosen_on),
         "samples": len(samples),
         "unlabelled": len(bare := unlabelled(inputs.dataset, split)),
         "unlabelled_samples": list(bare),
         "unlabelled_segments": sum(mask is None for sample in samples for mask in sample.masks or ()),
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
-        "baselines": _baselines(task, config, labelled(inputs.dataset, "train")),
+        "baselines": _baselines(task, config, labelled(inputs.dataset, "train"), chosen_on),
         "checkpoint": scored,
         "epoch": trained.facts["epoch"],
         "selected_by": trained.facts["selected_by"],
+        "selection": chosen_on,
         "seconds": round(time.perf_counter() - start, 3),
         "predictions": f"predictions-{split}.npz",
     }
@@ -116,6 +130,16 @@ def evaluate(
     name = "metrics.json" if split == "test" else f"metrics-{split}.json"
     checkpoint.write_atomic(run / name, json.dumps(result, indent=2, ensure_ascii=False).encode())
     return result
+
+
+def _by_protocol(scores: dict[str, Any], chosen_on: str) -> dict[str, Any]:
+    """Scores as `protocol`, `metrics` and, where there are others, `other_protocols`; see `protocol_name`."""
+    metrics = {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")}
+    found = {"protocol": protocol_name(scores["protocol"], chosen_on), "metrics": metrics}
+    if "other_protocols" in scores:
+        marked = {protocol_name(name, chosen_on): other for name, other in scores["other_protocols"].items()}
+        found["other_protocols"] = {name: {**other, "protocol": name} for name, other in marked.items()}
+    return found
 
 
 def checkpoint_hash(run: Path) -> str:
@@ -134,24 +158,17 @@ def checkpoint_hash(run: Path) -> str:
         ) from error
 
 
-def _by_protocol(scores: dict[str, Any]) -> dict[str, Any]:
-    """Scores as `protocol`, `metrics` and, where there are others, `other_protocols`."""
-    metrics = {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")}
-    others = {"other_protocols": scores["other_protocols"]} if "other_protocols" in scores else {}
-    return {"protocol": scores["protocol"], "metrics": metrics, **others}
-
-
 def _baselines(
-    task: EventsTask | SegmentationTask, config: RunConfig, training: Sequence[Sample]
+    task: EventsTask | SegmentationTask, config: RunConfig, training: Sequence[Sample], chosen_on: str
 ) -> dict[str, dict[str, Any]]:
-    """Scores of the constant answers on the same samples, by the same protocol."""
+    """Scores of the constant answers on the same samples, under the same names of protocols."""
     if isinstance(task, EventsTask):
         usual = majority_class(training, config.model.classes)
         scores = task.score(task.constant(i, usual) for i in range(len(task.truth)))
-        return {"majority_class": {**_by_protocol(scores)["metrics"], "class": config.classes[usual]}}
+        return {"majority_class": {**_by_protocol(scores, chosen_on)["metrics"], "class": config.classes[usual]}}
     mask = best_constant_mask(SegmentationTask(training, config.model.mask_size))
     scores = task.score(task.constant(i, mask) for i in range(len(task.samples)))
-    by_protocol = _by_protocol(scores)
+    by_protocol = _by_protocol(scores, chosen_on)
     others = {"other_protocols": by_protocol["other_protocols"]}
     return {"constant_mask": {**by_protocol["metrics"], "share_on": float(mask.mean()), **others}}
 

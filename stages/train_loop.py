@@ -137,7 +137,7 @@ class Trainer:
         return {
             "epoch": epoch,
             "train_loss": running.loss / running.samples,
-            f"val_{self.val_task.metric}": score,
+            f"{self.settings.select}_{self.val_task.metric}": score,
             "lr": running.lr,
             "train_seconds": round(running.seconds, 4),
             "wait_seconds": round(running.waited, 4),

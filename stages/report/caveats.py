@@ -97,6 +97,10 @@ def _chance(sources: Sources, clips: Sequence[Mapping[str, Any]], table: Mapping
 def _scoring(sources: Sources) -> list[str]:
     """What was not scored, or on what."""
     notes = []
+    if sources.metrics.get("selection") == "test":
+        notes.append(
+            "The epoch was chosen on the test split (select=test): scores on test are too high for that reason."
+        )
     if missing := sources.metrics["missing"]:
         total = counted(sources.metrics["samples"], "sample")
         be = "has no features; it scores" if missing == 1 else "have no features; they score"
@@ -108,6 +112,6 @@ def _scoring(sources: Sources) -> list[str]:
         be = "has no mask and is" if segments == 1 else "have no mask and are"
         notes.append(f"{counted(segments, 'segment')} of scored samples {be} not scored.")
     if sources.split != "test":
-        chosen = " The epoch was chosen on it." if sources.split == "val" else ""
+        chosen = " The epoch was chosen on it." if sources.metrics.get("selection", "val") == sources.split else ""
         notes.append(f"These are scores on {sources.split}, not on test.{chosen}")
     return notes

@@ -13,6 +13,7 @@ WORK = {
     "wait": "waiting for decoded clips",
     "backbone": "the frozen backbones",
     "write": "writing and committing",
+    "import": "reading released features, writing and committing",
 }
 """Kinds of work that the records of a cache count, see `extract_unit.WORK_KINDS`."""
 
@@ -34,14 +35,20 @@ def rows(sources: Sources, parameters: int, spent: dict[str, float]) -> list[dic
 def _extraction(cache: Cache) -> list[dict[str, Any]]:
     state = progress_of(cache.path)
     work = state["work_seconds"]
-    found = [
-        _cost("extraction", "clips", state["clips"]["done"], "", "each decoded and run through the backbones once")
-    ]
+    found = [_cost("extraction", "clips", state["clips"]["done"], "", _how(cache))]
     found += [_cost("extraction", kind, round(work[kind], 3), "s", WORK.get(kind, "")) for kind in sorted(work)]
     if state["segments_per_second"] is not None:
         rate = round(state["segments_per_second"], 2)
         found.append(_cost("extraction", "segments per second", rate, "", "over the last units"))
     return found
+
+
+def _how(cache: Cache) -> str:
+    """Where the features of a cache come from."""
+    imported = [modality for modality, spec in sorted(cache.specs.items()) if spec.imported]
+    if imported:
+        return f"{' and '.join(imported)} features were imported as others have released them"
+    return "each decoded and run through the backbones once"
 
 
 def _cache(cache: Cache) -> list[dict[str, Any]]:

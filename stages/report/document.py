@@ -84,7 +84,7 @@ def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device
         "classes": list(config.classes),
         "segment_seconds": sources.dataset.timeline.segment_seconds if sources.dataset else 1.0,
         "frame_position": sources.dataset.timeline.frame_position if sources.dataset else None,
-        "curves": {"score": f"val_{task.metric}", "epochs": sources.epochs},
+        "curves": {"score": f"{config.train.select}_{task.metric}", "epochs": sources.epochs},
         "scores": table,
         "confusion": samples.confusion(sources, task) if sources.samples else None,
         "layers": worth,

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache import Cache, open_cache
 from avpipe.pipeline.cache.locate import is_cache
-from avpipe.pipeline.datasets import find, load_dataset
+from avpipe.pipeline.datasets import find
+from avpipe.pipeline.datasets.origin import read_again
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Clip, Dataset, Sample
 from avpipe.stages import runs
@@ -96,6 +97,9 @@ def open_sources(run: Path, split: str, cache: Path | None, root: Path | None, d
     metrics, predictions = read_metrics(run, split), read_predictions(run, split)
     if dataset is None:
         dataset = _usual_dataset(config, split, predictions, notes)
+    if dataset and dataset.classes != config.classes:
+        notes.append("The dataset has other classes than at training, so no clip is shown beside its labels.")
+        dataset = None
     samples = labelled(dataset, split) if dataset else ()
     if dataset and not same_samples(predictions, samples):
         notes.append("Labels and predictions are of different samples, so no clip is shown.")
@@ -164,11 +168,18 @@ def _cache(run: Path, config: RunConfig, wanted: Path | None, notes: list[str]) 
 def _dataset(config: RunConfig, cache: Cache | None, root: Path | None) -> Dataset | None:
     """The dataset at `root`, or where the run or its cache had it; None where it is no longer there."""
     if root is not None:
-        return load_dataset(config.dataset, root)
+        return _read(config, cache, root)
     for place in (Path(config.root), Path(str(cache.dataset.get("root", "")) if cache else "")):
         if place.is_absolute() and find(config.dataset, place) is not None:
-            return load_dataset(config.dataset, place)
+            return _read(config, cache, place)
     return None
+
+
+def _read(config: RunConfig, cache: Cache | None, root: Path) -> Dataset:
+    """The dataset at `root`, read as it was for the training."""
+    held = {clip: rows.segments for clip, rows in cache.clips().items()} if cache else None
+    origin = {"options": config.options}
+    return read_again(config.dataset, root, origin, task=config.table_task, segments=held)
 
 
 def _usual_dataset(
@@ -181,7 +192,7 @@ def _usual_dataset(
     what = ""
     if (place := find(config.dataset)) is not None:
         try:
-            dataset = load_dataset(config.dataset, place)
+            dataset = _read(config, None, place)
             if same_samples(predictions, labelled(dataset, split)):
                 return dataset
             what = f" ({place} has other samples)"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from slow_metrics import full_size_frames
 
+from avpipe.pipeline.datasets import masks
 from avpipe.stages.metrics import ave, avqa, avs, avs_frames, avss, avss_frames, avss_masks, llp
 
 GOLDEN = Path(__file__).resolve().parents[3] / "shared" / "golden"
@@ -222,9 +223,9 @@ def test_avss_decides_by_argmax_and_pads_to_ten_frames():
 @pytest.mark.skipif(not AVSS_CASES, reason="no AVSS vectors")
 def test_avss_colours_and_geometry():
     stored = np.load(GOLDEN / "avss" / "palette_and_resize.npz")
-    assert (avss_masks.palette() == stored["palette"]).all()
-    assert (avss_masks.colours_to_classes(stored["colour_image"]) == stored["class_map"]).all()
-    unknown = avss_masks.colours_to_classes(stored["unknown_colour_image"])
+    assert (masks.palette() == stored["palette"]).all()
+    assert (masks.colours_to_classes(stored["colour_image"]) == stored["class_map"]).all()
+    unknown = masks.colours_to_classes(stored["unknown_colour_image"])
     assert (unknown == stored["unknown_colour_class_map"]).all()
     checked = set()
     for name in stored:

@@ -22,7 +22,7 @@ function curvesSection() {
       [0, Infinity],
     ),
     chart(
-      `Validation ${niceScore(score)}`,
+      capital(niceScore(score)),
       epochs,
       (row) => row[score],
       (value) => percent(value),
@@ -46,7 +46,7 @@ function curvesSection() {
     const row = epochs[at];
     const value = typeof row[score] === 'number' ? percent(row[score]) : 'not taken';
     const loss = typeof row.train_loss === 'number' ? significant(row.train_loss, 4) : 'not taken';
-    const text = `epoch ${row.epoch}: training loss ${loss}, validation ${niceScore(score)} ${value}`;
+    const text = `epoch ${row.epoch}: training loss ${loss}, ${niceScore(score)} ${value}`;
     cursor.setAttribute('aria-valuenow', row.epoch);
     cursor.setAttribute('aria-valuetext', text);
     readout.textContent = capital(text) + (at === marked ? ' \u2013 the epoch that is reported' : '');

@@ -8,9 +8,10 @@ function nice(name) {
   return NAMES[name] ?? String(name).replaceAll('_', ' ');
 }
 
-/** "val_accuracy" is the validation score called accuracy. */
+/** The score by which epochs are compared: "val_accuracy" is the validation accuracy, "test_miou" the test mean IoU. */
 function niceScore(name) {
-  return nice(String(name).replace(/^val_/, ''));
+  const [split, ...metric] = String(name).split('_');
+  return `${split === 'val' ? 'validation' : split} ${nice(metric.join('_'))}`;
 }
 
 function capital(text) {
