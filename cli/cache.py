@@ -1,19 +1,26 @@
-"""`avpipe cache`: what a cache holds, and whether every byte of it is as it was committed."""
+"""`avpipe cache`: what a cache holds, whether every byte of it is as it was committed, and imports into it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from avpipe.cli import render
-from avpipe.pipeline.errors import CorruptionFound
+from avpipe.pipeline import progress
+from avpipe.pipeline.errors import CorruptionFound, InputRejected
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Fault, VerifyReport
     from avpipe.pipeline.cache.repair import RepairReport
+    from avpipe.pipeline.cache_import import ImportSummary
+
+EXIT_INTERRUPTED = 130
+LISTED = 20
+"""Quarantined clips, and notes, that an import lists."""
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a cache and check it.")
 
@@ -44,7 +51,8 @@ def show_command(cache: CacheOption = None, json: JsonOption = False) -> None:
     render.line(f"{'size':<13} {render.human_bytes(summary['bytes'])}")
     render.line(f"{'content hash':<13} {summary['content_hash']}")
     for modality, spec in summary["specs"].items():
-        render.line(f"{modality:<13} fingerprint {spec['fingerprint'][:16]}")
+        imported = ", imported" if spec["fields"].get("imported") else ""
+        render.line(f"{modality:<13} fingerprint {spec['fingerprint'][:16]}{imported}")
     render.line()
     render.table(
         ["array", "row", "type", "shards", "size"],
@@ -120,6 +128,63 @@ def gc_command(
         render.line(f"{size} of rows that were extracted anew lie in shards that are needed, and stay")
 
 
+@app.command("import")
+def import_command(
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the data, such as segments=10 of your own table."),
+    ] = None,
+    *,
+    dataset: Annotated[str, typer.Option(help="Dataset name, or a table of your own.")],
+    root: Annotated[
+        Path | None, typer.Option(help="Folder of the data. [default: $AVPIPE_DATA/NAME, data/NAME]")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of a table of your own, where its columns allow several.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the cache. [default: $AVPIPE_CACHE/NAME-imported]")
+    ] = None,
+    audio: Annotated[
+        list[str] | None, typer.Option(metavar="TAP=PATH", help="Audio features; may be given several times.")
+    ] = None,
+    visual: Annotated[
+        list[str] | None, typer.Option(metavar="TAP=PATH", help="Visual features; may be given several times.")
+    ] = None,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[TAP=]AXES", help="Order of the axes where the shape does not tell: TNC, TCHW, THWC."),
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="Storage type: float16, or float32 (arrays <tap>@float32).")] = "float16",
+    json: JsonOption = False,
+) -> None:
+    """Make taps of features that a dataset's authors have released. Safe to kill and to run again.
+
+    PATH is a folder of <id>.npy, or one file: .h5 or .npy in the order of AVE's Annotations.txt, or .npz or .h5 with
+    `ids`. Train on them with `avpipe train --cache DIR`.
+    """
+    from avpipe.cli.extract import say_findings, settings_of
+    from avpipe.pipeline.cache.locate import default_root
+    from avpipe.pipeline.cache_import import import_features, load_for_import, parse_source
+    from avpipe.pipeline.datasets import folder
+
+    sources = [parse_source("audio", text) for text in audio or ()]
+    sources += [parse_source("visual", text) for text in visual or ()]
+    place = cache or default_root() / f"{folder(dataset)}-imported"
+    found = load_for_import(dataset, root, sources, place, task=task, options=settings_of(settings or ()))
+    say_findings(found)
+    summary = import_features(found, place, sources, axes=axes or (), dtype=dtype)
+    if json:
+        render.emit_json(asdict(summary))
+    else:
+        _print_import(summary)
+    if summary.left:
+        progress.say("interrupted; what was committed is kept: run the same command again to go on")
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if summary.quarantined:
+        raise typer.Exit(InputRejected.exit_code)
+
+
 @app.command("compact")
 def compact_command(cache: CacheOption = None) -> None:
     """Index the ledger in two Parquet files, so that a cache of many units opens fast; extraction does so by itself."""
@@ -150,6 +215,21 @@ def _print_repair(report: RepairReport) -> None:
     render.line(
         f"{report.path}: {documents} and {shards} repaired, {_count(report.rows, 'row')} made again, {failures}"
     )
+
+
+def _print_import(summary: ImportSummary) -> None:
+    for note in summary.notes[:LISTED]:
+        render.line(f"NOTE {note}")
+    if len(summary.notes) > LISTED:
+        render.line(f"NOTE {len(summary.notes) - LISTED} more of that kind (--json lists all)")
+    render.line(
+        f"{summary.cache}: {', '.join(summary.arrays)} of {_count(summary.clips, 'clip')}, {summary.imported} imported "
+        f"now, {len(summary.quarantined)} quarantined, {summary.left} left ({summary.seconds:.1f} s)"
+    )
+    for entry in summary.quarantined[:LISTED]:
+        render.line(f"  quarantined {entry.clip}: {entry.reason}" + (f" ({entry.hint})" if entry.hint else ""))
+    if len(summary.quarantined) > LISTED:
+        render.line(f"  and {len(summary.quarantined) - LISTED} more (--json lists all)")
 
 
 def _print_report(report: VerifyReport) -> None:

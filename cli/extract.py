@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,10 +24,21 @@ WEIGHTS_HELP = (
 )
 
 
+FINDINGS_SHOWN = 5
+"""Findings of one kind that are printed; `avpipe data check` has all."""
+
+
 def extract_command(
-    dataset: Annotated[str, typer.Option(help="Dataset name; `avpipe data ls` lists them.")],
+    dataset: Annotated[str, typer.Option(help="Name (`avpipe data ls` lists them), or a table: CSV, Parquet, YAML.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the reading: segments=10 segment_seconds=1 ..."),
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data. [default: $AVPIPE_DATA/NAME, data/NAME]")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of a table of your own: events, parsing, segmentation or qa.")
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME]")] = None,
     modality: Annotated[str, typer.Option(help="both, visual or audio; the other can be added later.")] = "both",
@@ -54,12 +65,12 @@ def extract_command(
 ) -> None:
     """Run the backbones over a dataset once and cache every tapped layer. Safe to kill and to run again."""
     from avpipe.pipeline.cache.locate import default_root
-    from avpipe.pipeline.datasets import folder, load_dataset
+    from avpipe.pipeline.datasets import folder
     from avpipe.stages.job import Wish, choose_backbones, resolve
 
-    found = load_dataset(dataset, root)
-    for note in found.notes:
-        progress.say(f"{found.name}: {note}")
+    cache = cache or default_root() / folder(dataset)
+    found = _read(dataset, root, cache, task, settings_of(overrides or ()))
+    say_findings(found)
     wishes = {
         "visual": Wish(visual, visual_weights or weights, image_size),
         "audio": Wish(audio, audio_weights or weights),
@@ -69,7 +80,7 @@ def extract_command(
     job = resolve(
         found,
         choose_backbones(found, wishes),
-        cache=cache or default_root() / folder(found.name),
+        cache=cache,
         layers=layers or str(found.backbones.get("layers", "last:4")),
         dtype=dtype,
         decoder=decoder,
@@ -81,6 +92,65 @@ def extract_command(
         _show_plan(found, job, as_json)
         return
     _extract(found, job, as_json, workers=workers, scheduler=scheduler, unit_segments=unit_segments, retry=retry)
+
+
+def settings_of(pairs: Sequence[str]) -> dict[str, str]:
+    """`key=value` arguments by key.
+
+    Raises:
+        UsageError: one is no such pair, or a key is given twice.
+    """
+    settings: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (equals and key):
+            raise UsageError(f"{pair!r} is no setting: write key=value, such as segments=10")
+        if key in settings:
+            raise UsageError(f"{key} is given twice: {settings[key]} and {value}")
+        settings[key] = value
+    return settings
+
+
+def _read(name: str, root: Path | None, cache: Path, task: str | None, given: Mapping[str, str]) -> Dataset:
+    """The dataset, read with the settings of the cache where there is one: all clips of a cache are cut alike."""
+    from avpipe.pipeline.cache import is_cache, open_cache
+    from avpipe.pipeline.datasets import load_dataset, origin
+    from avpipe.pipeline.datasets.own import is_own
+
+    if not is_cache(cache):
+        return load_dataset(name, root, task=task, options=given)
+    opened = open_cache(cache)
+    if not is_own(name) and not is_own(str(opened.dataset.get("name", ""))):
+        return load_dataset(name, root, task=task, options={**origin.options_of(opened.dataset), **given})
+    origin.refuse_other(cache, opened.dataset, name, root)
+    kept = origin.options_of(opened.dataset)
+    held = {clip: rows.segments for clip, rows in opened.clips().items()}
+    found = load_dataset(name, root, task=task, options={**kept, **given}, segments=held)
+    if differ := [key for key in found.options if key in given and found.options[key] != kept.get(key)]:
+        old, new = (", ".join(f"{key}={have.get(key, 'none')}" for key in differ) for have in (kept, found.options))
+        raise UsageError(f"cache {cache} was made with {old}, not with {new}: leave that out, or name another --cache")
+    return found
+
+
+def say_findings(dataset: Dataset) -> None:
+    """Says what is wrong or odd in the annotations, faults first, a few of each kind."""
+    from avpipe.pipeline.findings import FAULT
+
+    kinds: dict[str, list[str]] = {}
+    for finding in sorted(dataset.findings, key=lambda finding: finding.level != FAULT):
+        kinds.setdefault(finding.kind, []).append(str(finding))
+    for kind, lines in kinds.items():
+        for line in lines[:FINDINGS_SHOWN]:
+            progress.say(f"{dataset.name}: {line}")
+        if (more := len(lines) - FINDINGS_SHOWN) > 0:
+            progress.say(f"{dataset.name}: {more} more of {kind}: avpipe data check --dataset {_command_name(dataset)}")
+
+
+def _command_name(dataset: Dataset) -> str:
+    """How a command names the dataset: a table with its folder, as far as it is not here."""
+    from avpipe.pipeline.datasets.own import is_own
+
+    return str(dataset.root / dataset.name) if is_own(dataset.name) else dataset.name
 
 
 def _modalities(wanted: str, given: Sequence[str]) -> tuple[str, ...]:

@@ -17,9 +17,14 @@ def train_command(
     stage: Annotated[
         str | None, typer.Option(help="distill, or segment (segmentation data). [default: distill]")
     ] = None,
-    dataset: Annotated[str | None, typer.Option(help="Dataset name. [default: that of the newest cache]")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset name, or a table of your own. [default: that of the newest cache]")
+    ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data. [default: where the cache was made from]")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Task of a table of your own, where its columns allow several.")
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME, or the newest]")
@@ -43,6 +48,7 @@ def train_command(
         TrainOptions(
             dataset=dataset,
             root=root,
+            task=task,
             cache=cache,
             stage=stage,
             method=method,

@@ -136,6 +136,8 @@ class Dataset:
         backbones: default backbones: keys `visual`, `audio`, `layers`; see `data_manifests/`.
         findings: what is wrong or odd in its annotations, and in which of its files exist.
         options: what the user chose about reading it, by name; see `datasets.registry`.
+        spare_media: media files that its layout has beside those that the clips are read from, there or not.
+        mask_files: every mask file that its layout has, there or not; empty where the samples name them all.
     """
 
     name: str
@@ -149,6 +151,8 @@ class Dataset:
     backbones: dict[str, Any] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
     options: dict[str, str] = field(default_factory=dict)
+    spare_media: tuple[Path, ...] = ()
+    mask_files: tuple[Path, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -21,7 +21,9 @@ from avpipe.pipeline.cache.layout import Layout
 from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.cache.planner import ClipRequest, nothing_left
+from avpipe.pipeline.cache.spec import refuse_mixture
 from avpipe.pipeline.datasets import longest_clip
+from avpipe.pipeline.datasets.origin import origin_of
 from avpipe.pipeline.errors import EnvironmentLacking
 from avpipe.pipeline.interrupt import Interrupt
 from avpipe.pipeline.manifest import Dataset
@@ -107,6 +109,9 @@ def _compact_if_worth_it(layout: Layout) -> None:
 def _expected_weights(job: ExtractJob, ledger: Ledger) -> dict[str, str] | None:
     """sha256 of the weights by modality as the cache has them; None where they must be loaded to be compared."""
     specs = ledger.specs
+    for modality in job.modalities.keys() & specs.keys():
+        if specs[modality].imported:  # said before any weights are loaded
+            refuse_mixture(specs[modality], job.cache)
     if any(m not in specs or specs[m].request != job.request(m) for m in job.modalities):
         return None
     return {modality: specs[modality].fields["weights"]["sha256"] for modality in job.modalities}
@@ -132,9 +137,9 @@ def _create(dataset: Dataset, job: ExtractJob, executor: Executor, unit_segments
         seconds = executor.call(measure, job, [clip.absolute() for clip in dataset.clips[:PROBED_CLIPS]])
         row_bytes = sum(array.row_bytes for array in job.arrays())
         unit_segments = plan.unit_rows([clip.segments for clip in dataset.clips], row_bytes, seconds)
-        unit_segments = max(unit_segments, longest_clip(dataset.name))  # a subset that comes later must fit
-    about = {"name": dataset.name, "root": str(dataset.root.resolve())}
-    CacheWriter.create(job.cache, dataset=about, unit_rows=unit_segments).close()
+        most = int(dataset.options.get("segments", 0))  # clips of a user's own table that come later must fit
+        unit_segments = max(unit_segments, most, longest_clip(dataset.name))  # and so must other subsets
+    CacheWriter.create(job.cache, dataset=origin_of(dataset), unit_rows=unit_segments).close()
 
 
 def _rounds(

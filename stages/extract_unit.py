@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.pipeline.cache import CacheWriter, PlannedClip, UnitWork, UnitWriter
+from avpipe.pipeline.cache.layout import array_name
 from avpipe.pipeline.errors import CacheMismatch, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.stages import backbones
 from avpipe.stages.clip_media import ClipMedia, MediaSource, to_decode
-from avpipe.stages.job import RAW_ARRAYS, ExtractJob, array_name
+from avpipe.stages.job import RAW_ARRAYS, ExtractJob
 
 WORK_KINDS = ("decode", "wait", "backbone", "write")
 LOOKAHEAD = 3

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.cache import ArraySpec, open_cache
+from avpipe.pipeline.cache.layout import array_name
 from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
@@ -16,16 +17,9 @@ from avpipe.pipeline.media.decode import MediaSpec
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, model_names, select_taps
 
 STORAGE_DTYPES = ("float16", "float32")
-PLAIN_CODEC = "float16"
-"""The codec whose arrays have the plain name of their tap; all others are called `<tap>@<codec>`."""
 RAW_ARRAYS = {"visual": "visual/frames", "audio": "audio/samples"}
 LARGEST_BATCH = 32
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
-
-
-def array_name(modality: str, tap: str, codec: str) -> str:
-    """Name of the array of a tap in a storage codec, such as `visual/blocks.3` or `visual/blocks.3@float32`."""
-    return f"{modality}/{tap}" if codec == PLAIN_CODEC else f"{modality}/{tap}@{codec}"
 
 
 @dataclass(frozen=True)
@@ -187,5 +181,6 @@ def _usual_batch(dataset: Dataset, cache: Path) -> int:
     """The batch of the cache where there is one, else one clip: the batch size can change the last bits of a token."""
     if is_cache(cache):
         for spec in open_cache(cache).specs.values():
-            return int(spec.fields["batch"])
+            if "batch" in spec.fields:  # imported features have none
+                return int(spec.fields["batch"])
     return min(LARGEST_BATCH, max((clip.segments for clip in dataset.clips), default=1))

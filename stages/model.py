@@ -89,6 +89,11 @@ def describe(
     if "visual" not in store.shapes:
         grid = (max(1, mask_size[0] // PATCH_PIXELS), max(1, mask_size[1] // PATCH_PIXELS))
         return ModelSpec(task, classes, store.shapes, grid, 0, mask_size)
+    if cache.specs["visual"].imported:
+        raise UsageError(
+            f"the visual features of cache {cache.path} were imported, and nothing says how their tokens lie on the "
+            "picture, which the mask decoder needs: run `avpipe extract` into another cache, or use --modality audio"
+        )
     backbone = cache.specs["visual"].fields["backbone"]
     (rows, columns), prefix = backbone["grid"], int(backbone["prefix_tokens"])
     for tap, (tokens, _) in store.shapes["visual"].items():

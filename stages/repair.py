@@ -10,6 +10,7 @@ from typing import Any
 import numpy.typing as npt
 
 from avpipe.pipeline.cache import ArraySpec, Cache, open_cache
+from avpipe.pipeline.cache.layout import array_name
 from avpipe.pipeline.cache.records import CommittedClip
 from avpipe.pipeline.cache.remaking import Remade
 from avpipe.pipeline.cache.repair import RepairReport, repair
@@ -19,7 +20,7 @@ from avpipe.pipeline.media.decode import MediaSpec, signature
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of
 from avpipe.stages.extract_unit import UnitRunner
-from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob, array_name
+from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob
 from avpipe.stages.taps import codec_of
 
 DECODE_SECONDS = 60.0
@@ -64,12 +65,20 @@ class FeatureMaker:
 
     def __init__(self, cache: Cache, root: Path | None, weights: Mapping[str, str], device: str) -> None:
         self._cache, self._root, self._weights, self._device = cache, root, weights, device
+        self._specs = {modality: spec for modality, spec in cache.specs.items() if not spec.imported}
         self._runners: dict[str, UnitRunner] = {}
         self._clips: dict[str, Clip] | None = None
 
     def __call__(self, clip: CommittedClip, arrays: Collection[str], raw: Mapping[str, npt.NDArray[Any]]) -> Remade:
         """Features of a clip; see `avpipe.pipeline.cache.remaking.Remake`."""
         wanted = [self._cache.arrays[name] for name in sorted(arrays)]
+        for array in wanted:
+            if array.modality not in self._specs:
+                raise InputRejected(
+                    f"{array.name} of clip {clip.id!r} was imported: no media give it again",
+                    stage="repair",
+                    hint="run `avpipe cache import` into a new cache",
+                )
         media = {modality: raw[name] for modality, name in RAW_ARRAYS.items() if name in raw}
         provenance: dict[str, str] = {}
         doubt = ""
@@ -112,11 +121,13 @@ class FeatureMaker:
         )
 
     def _load_clips(self) -> dict[str, Clip]:
-        from avpipe.pipeline.datasets import load_dataset
+        from avpipe.pipeline.datasets.origin import read_again
 
         known = self._cache.dataset
+        held = {clip: rows.segments for clip, rows in self._cache.clips().items()}
         try:
-            dataset = load_dataset(str(known["name"]), self._root or Path(str(known["root"])))
+            root = self._root or Path(str(known["root"]))
+            dataset = read_again(str(known["name"]), root, known, segments=held)
         except AvpipeError as error:
             raise InputRejected(str(error), stage="manifest", hint="name the data's folder with --root") from error
         return {clip.id: clip.absolute() for clip in dataset.clips}
@@ -124,13 +135,13 @@ class FeatureMaker:
     def _runner(self, codec: str) -> UnitRunner:
         if codec not in self._runners:
             runner = self._runners[codec] = UnitRunner(self._job(codec))
-            specs = self._cache.specs
+            specs = self._specs
             runner.check_weights({m: specs[m].fields["weights"]["sha256"] for m in specs if self._taps(m, codec)})
         return self._runners[codec]
 
     def _job(self, codec: str) -> ExtractJob:
         """The extraction that made the cache, as its specs tell it."""
-        specs, timeline = self._cache.specs, self._timeline()
+        specs, timeline = self._specs, self._timeline()
         modalities = {}
         for modality, spec in specs.items():
             asked = {key: spec.request[key] for key in ("modality", "model", "weights", "image_size")}
@@ -151,7 +162,7 @@ class FeatureMaker:
 
     def _timeline(self) -> Timeline:
         known: dict[str, Any] = {}
-        for spec in self._cache.specs.values():
+        for spec in self._specs.values():
             known |= spec.fields["media"]
         names = ("segment_seconds", "frame_position", "sample_rate")
         return Timeline(**{name: known[name] for name in names if name in known})

@@ -18,12 +18,13 @@ import platform
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from avpipe.pipeline.datasets.overrides import read_overrides
+from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.errors import CacheMismatch, UsageError
 from avpipe.stages.checkpoint import write_atomic
 from avpipe.stages.config import TrainConfig, from_dict
@@ -51,6 +52,7 @@ class RunConfig:
         classes: class names in order of their ids.
         train: settings.
         model: what the model is built for.
+        options: settings with which the dataset was read, see `pipeline.manifest.Dataset`.
     """
 
     dataset: str
@@ -59,6 +61,12 @@ class RunConfig:
     classes: tuple[str, ...]
     train: TrainConfig
     model: ModelSpec
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def table_task(self) -> str | None:
+        """The task, where the dataset is a table of the user's own: its columns may allow several."""
+        return self.model.task if is_own(self.dataset) else None
 
     def to_yaml(self) -> str:
         """The content of `config.yaml`."""
@@ -71,6 +79,7 @@ class RunConfig:
             "classes": list(self.classes),
             "train": self.train.to_dict(),
             "model": self.model.to_dict(),
+            **({"options": self.options} if self.options else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -107,6 +116,7 @@ class RunConfig:
                 tuple(content["classes"]),
                 from_dict(content["train"]),
                 ModelSpec.from_dict(content["model"]),
+                {str(name): str(value) for name, value in content.get("options", {}).items()},
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             why = " ".join(str(error).split())

@@ -17,11 +17,20 @@ from typing import TYPE_CHECKING
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.stages import distill, runs
+from avpipe.stages.best import TEST_SELECTED
 from avpipe.stages.config import TrainConfig, defaults_for, from_dict, override
 from avpipe.stages.features import ClipFeatures, FeatureStore, every_tap
 from avpipe.stages.model import describe
 from avpipe.stages.runs import RunConfig
-from avpipe.stages.train_inputs import Inputs, choose_device, find_inputs, labelled, mask_size_of, say_missing
+from avpipe.stages.train_inputs import (
+    Inputs,
+    choose_device,
+    find_inputs,
+    labelled,
+    mask_size_of,
+    refuse_other_classes,
+    say_missing,
+)
 from avpipe.stages.train_loop import Trainer
 
 if TYPE_CHECKING:
@@ -37,6 +46,7 @@ class TrainOptions:
     Attributes:
         dataset: name of the dataset; None: that of the cache.
         root: folder of the dataset.
+        task: of a table of the user's own, where its columns allow several; None: that of its extraction.
         cache: folder of the cache; None: the dataset's usual one, or the newest.
         stage: `distill` or `segment`.
         method: distiller.
@@ -51,6 +61,7 @@ class TrainOptions:
 
     dataset: str | None = None
     root: Path | None = None
+    task: str | None = None
     cache: Path | None = None
     stage: str | None = None
     method: str | None = None
@@ -86,10 +97,10 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     """A new run."""
     if options.run is not None:
         runs.refuse_taken(options.run)  # before minutes are spent on reading
-    inputs = find_inputs(options.dataset, options.root, options.cache)
+    inputs = find_inputs(options.dataset, options.root, options.cache, options.task)
     dataset = inputs.dataset
     config = settings(options, dataset.task)
-    store = _store(inputs, every_tap(inputs.cache, config.modalities, config.codec), options, device)
+    store = _store(inputs, every_tap(inputs.cache, config.modalities, config.codec), config.select, options, device)
     config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
     train_data = ClipFeatures(store, labelled(dataset, "train"))
     if not train_data.samples:
@@ -108,6 +119,7 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
         dataset.classes,
         config,
         spec,
+        dict(dataset.options),
     )
     run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
     runs.write_start(run, run_config, runs.environment_of(inputs.cache, device, dataset, config.modalities))
@@ -123,11 +135,13 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     run = options.run
     config = RunConfig.load(run)
     _refuse_changes(run, config, options)
-    inputs = find_inputs(config.dataset, options.root or _if_there(config.root), options.cache or Path(config.cache))
+    root, features = options.root or _if_there(config.root), options.cache or Path(config.cache)
+    inputs = find_inputs(config.dataset, root, features, config.table_task)
+    refuse_other_classes(run, config.classes, inputs.dataset)
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
-    store = _store(inputs, config.model.shapes, options, device)
+    store = _store(inputs, config.model.shapes, config.train.select, options, device)
     train_data = ClipFeatures(store, labelled(inputs.dataset, "train"))
     _fit(run, config, inputs, train_data, options, device)
     return run
@@ -162,7 +176,7 @@ def _refuse_changes(run: Path, config: RunConfig, options: TrainOptions) -> None
     for key, value in config.train.to_dict().items():
         if wanted[key] != value:
             raise UsageError(f"run {run} was started with {key}={value}, it cannot go on with {key}={wanted[key]}")
-    if options.dataset is not None and not config.dataset.startswith(options.dataset):
+    if options.dataset is not None and not config.dataset.startswith(Path(options.dataset).name):
         raise UsageError(f"run {run} is on {config.dataset}, not on {options.dataset}")
 
 
@@ -171,9 +185,9 @@ def _if_there(folder: str) -> Path | None:
 
 
 def _store(
-    inputs: Inputs, taps: Mapping[str, Iterable[str]], options: TrainOptions, device: torch.device
+    inputs: Inputs, taps: Mapping[str, Iterable[str]], select: str, options: TrainOptions, device: torch.device
 ) -> FeatureStore:
-    clips = [sample.clip for split in ("train", "val") for sample in inputs.dataset.split(split)]
+    clips = [sample.clip for split in ("train", select) for sample in inputs.dataset.split(split)]
     names = {m: tuple(names) for m, names in taps.items()}
     return FeatureStore(inputs.cache, names, clips, residency=options.residency, device=device)
 
@@ -196,11 +210,17 @@ def _fit(
     device: torch.device,
 ) -> None:
     """Trains to the end."""
-    val_data = ClipFeatures(train_data.store, labelled(inputs.dataset, "val"))
+    select = config.train.select
+    compared = ClipFeatures(train_data.store, labelled(inputs.dataset, select))
     say_missing("training", train_data.missing, len(train_data), "left out")
-    consequence = "scored as nothing found" if val_data.held else "no epoch is validated, the last one is kept"
-    say_missing("validation", val_data.missing, len(val_data), consequence)
-    sides = [(data, config.build_task(data.samples)) for data in (train_data, val_data)]
+    consequence = "scored as nothing found" if compared.held else "no epoch is validated, the last one is kept"
+    say_missing("validation" if select == "val" else select, compared.missing, len(compared), consequence)
+    if select == "test" and compared.held:
+        progress.say(
+            f"select=test: epochs are compared on the test split itself; scores are marked {TEST_SELECTED}, and no "
+            "report puts them beside those of runs selected on validation"
+        )
+    sides = [(data, config.build_task(data.samples)) for data in (train_data, compared)]
     trainer = Trainer(run, config, sides[0], sides[1], device, checkpoint_seconds=options.checkpoint_seconds)
     try:
         with runs.locked(run):

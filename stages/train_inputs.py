@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import folder, load_dataset, manifest_of, read_mask
+from avpipe.pipeline.datasets.origin import folder_meant, known_folder, read_again, refuse_other
+from avpipe.pipeline.datasets.own import is_own, task_of
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Dataset, Sample
 
@@ -18,8 +20,12 @@ if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
 
 
-_WITHOUT_HEAD = "semantic"
-"""Task of data that can be extracted, but not learned yet."""
+_WITHOUT_HEAD = {
+    "semantic": "masks of {classes} classes",
+    "parsing": "what is heard and what is seen, each on its own",
+    "qa": "questions and answers",
+}
+"""Tasks of data that can be extracted, checked and scored, but not learned yet, and what they are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +36,14 @@ class Inputs:
     cache: Cache
 
 
-def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inputs:
+def find_inputs(name: str | None, root: Path | None, cache: Path | None, task: str | None = None) -> Inputs:
     """Opens the cache and reads the annotations.
 
     Args:
         name: dataset; None: the one that the cache was made of.
         root: folder of the dataset; None: where the cache was made from, or else where the dataset is usually found.
         cache: folder of the cache; None: the dataset's folder below the default root, or else the newest cache.
+        task: the task of a table of the user's own, where its columns allow several; None: that of its extraction.
 
     Raises:
         UsageError: something is missing, or the cache is of another dataset.
@@ -47,19 +54,29 @@ def find_inputs(name: str | None, root: Path | None, cache: Path | None) -> Inpu
     if cache is None and name is not None:
         cache = default_root() / folder(name)
         if not is_cache(cache):
-            _one_subset(load_dataset(name, root))  # without data, that is what has to be said first
-            raise UsageError(f"no features of {name} yet: {cache} is no cache; run `avpipe extract --dataset {name}`")
+            _refuse_early(name, root, task)  # what is wrong with the data has to be said first
+            imported = cache.with_name(f"{cache.name}-imported")
+            or_those = f", or take the imported ones with --cache {imported}" if is_cache(imported) else ""
+            raise UsageError(
+                f"no features of {name} yet: {cache} is no cache; run `avpipe extract --dataset {name}`{or_those}"
+            )
     opened = open_cache(resolve_cache(cache))
-    held = str(opened.dataset.get("name", ""))
+    origin = opened.dataset
     if name is None:
-        name = held
+        name, root = str(origin.get("name", "")), root or known_folder(origin)
         progress.say(f"dataset: {name}")
-    elif folder(held) != folder(name):
-        raise UsageError(f"cache {opened.path} holds features of {held}, not of {name}: name another one with --cache")
-    known = Path(str(opened.dataset.get("root", "")))
-    if root is None and known.is_absolute() and known.is_dir():
-        root = known
-    return Inputs(_one_subset(load_dataset(name, root)), opened)
+    root = folder_meant(name, root, origin)
+    refuse_other(Path(opened.path), origin, name, root)
+    held = {clip: rows.segments for clip, rows in opened.clips().items()} if is_own(name) else None
+    return Inputs(_one_subset(read_again(name, root, origin, task=task, segments=held)), opened)
+
+
+def _refuse_early(name: str, root: Path | None, task: str | None) -> None:
+    """Checks that a dataset is there and can be learned, as far as that goes without its media."""
+    if is_own(name):
+        _refuse_headless(name, task_of(name, root, task))
+    else:
+        _one_subset(load_dataset(name, root, task=task))
 
 
 def _one_subset(dataset: Dataset) -> Dataset:
@@ -70,21 +87,46 @@ def _one_subset(dataset: Dataset) -> Dataset:
     """
     if len(dataset.subsets) > 1:
         names = [f"{dataset.name}-{subset}" for subset in dataset.subsets]
-        learnable = [name for name in names if manifest_of(name)["task"] != _WITHOUT_HEAD]
+        learnable = [name for name in names if manifest_of(name)["task"] not in _WITHOUT_HEAD]
         if len(learnable) > 1:
             several = f"{dataset.name} at {dataset.root} has several subsets"
             raise UsageError(f"{several}: name one with --dataset ({', '.join(learnable)})")
         if learnable:
             progress.say(f"dataset: {learnable[0]}, the only subset here that can be trained on")
             return load_dataset(learnable[0], dataset.root)
-    if dataset.task == _WITHOUT_HEAD:
-        raise UsageError(
-            f"{dataset.name} at {dataset.root} has masks of {len(dataset.classes)} classes: their head and metric are "
-            "not in this version (a cache of it stays good for one that has them)"
-        )
+    _refuse_headless(f"{dataset.name} at {dataset.root}", dataset.task, len(dataset.classes))
     if dataset.subsets and not dataset.name.endswith(f"-{dataset.subsets[0]}"):
         return replace(dataset, name=f"{dataset.name}-{dataset.subsets[0]}")
     return dataset
+
+
+def _refuse_headless(what: str, task: str, classes: int = 0) -> None:
+    """Checks that there is a head for a task.
+
+    Raises:
+        UsageError: there is none in this version.
+    """
+    if task in _WITHOUT_HEAD:
+        raise UsageError(
+            f"{what} has {_WITHOUT_HEAD[task].format(classes=classes)} (task {task}): a head for them is not in this "
+            "version. `avpipe extract`, `data check` and `score` work, and a cache stays good for one that has it"
+        )
+
+
+def refuse_other_classes(run: Path, classes: Sequence[str], dataset: Dataset) -> None:
+    """Checks that a dataset still has the classes that a run was trained for.
+
+    Raises:
+        UsageError: they have changed; names some that did.
+    """
+    if tuple(classes) != dataset.classes:
+        differ = sorted(set(classes) ^ set(dataset.classes))
+        shown = ", ".join(map(repr, differ[:3])) + (", ..." if len(differ) > 3 else "")
+        what = f"differ in {shown}" if differ else "are in another order"
+        raise UsageError(
+            f"the classes of run {run} and of {dataset.name} at {dataset.root} {what}: the annotations have changed "
+            "since; put them back, or train again"
+        )
 
 
 def labelled(dataset: Dataset, split: str) -> tuple[Sample, ...]:

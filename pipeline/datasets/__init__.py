@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from avpipe.pipeline.datasets import ave as _ave  # noqa: F401  (registers itself)
 from avpipe.pipeline.datasets import avsbench as _avsbench  # noqa: F401  (its subsets register themselves, too)
-from avpipe.pipeline.datasets.masks import read_mask
+from avpipe.pipeline.datasets import llp as _llp  # noqa: F401
+from avpipe.pipeline.datasets import music_avqa as _music_avqa  # noqa: F401
+from avpipe.pipeline.datasets.masks import read_mask, read_semantic_mask, stray_values
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.datasets.registry import (
     DEFAULT_FOLDER,
@@ -38,5 +40,7 @@ __all__ = [
     "names",
     "read_mask",
     "read_overrides",
+    "read_semantic_mask",
     "register",
+    "stray_values",
 ]

@@ -43,4 +43,6 @@ def read_avsbench(name: str, root: Path) -> Dataset:
         samples=tuple(sample for part in parts for sample in part.samples),
         subsets=tuple(subset for part in parts for subset in part.subsets),
         findings=tuple(finding for part in parts for finding in part.findings),
+        spare_media=tuple(path for part in parts for path in part.spare_media),
+        mask_files=tuple(path for part in parts for path in part.mask_files),
     )

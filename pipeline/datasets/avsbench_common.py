@@ -5,19 +5,22 @@ A clip's id is `<subset>/<name>` under every dataset name, so `avsbench` and `av
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from avpipe.pipeline.datasets.avsbench_files import Shelf
 from avpipe.pipeline.datasets.registry import manifest_of
-from avpipe.pipeline.datasets.text import is_file_name, read_table
+from avpipe.pipeline.datasets.tables import Columns, Row, read_table
+from avpipe.pipeline.datasets.text import at_line, is_file_name
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
 
-Row = dict[str, str]
-"""One row of a table: values by column."""
 Masks = tuple[Path | None, ...]
+_SHOWN = 3
+"""Names that a finding on many clips or files gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +31,20 @@ class Entry:
         clip: with the files that are there.
         masks: where the mask of each segment would be.
         annotated: how many segments, from the first one on, have a mask by the dataset's rules.
+        media: every media file that the layout has for the clip, there or not; empty where the clip names them all.
     """
 
     clip: Clip
     masks: tuple[Path, ...]
     annotated: int
+    media: tuple[Path, ...] = ()
 
 
-def no_fault(row: Row) -> str | None:
+Fault = tuple[str, str]
+"""Kind and words of what is wrong with a row."""
+
+
+def no_fault(row: Row) -> Fault | None:
     """For tables whose names and splits are all that can be wrong."""
     return None
 
@@ -44,9 +53,12 @@ def read_subset(
     name: str,
     root: Path,
     table: Path,
+    shelf: Shelf,
     columns: tuple[str, ...],
+    needed: tuple[str, ...],
     entry_of: Callable[[Row], Entry],
-    fault_of: Callable[[Row], str | None] = no_fault,
+    fault_of: Callable[[Row], Fault | None] = no_fault,
+    optional: tuple[str, ...] = (),
 ) -> Dataset:
     """Reads one subset.
 
@@ -54,27 +66,30 @@ def read_subset(
         name: name of the subset as a dataset: `avsbench-<subset>`.
         root: the dataset's folder.
         table: its table, a CSV file with a header.
-        columns: columns that the table must have; the first one names the clip, and `split` is among them.
+        shelf: knows which files are there.
+        columns: its columns in official order.
+        needed: those that it must have; the first one names the clip, and `split` is among them.
         entry_of: files and masks of a row that can be used.
         fault_of: what is wrong with a row beyond its name and its split, None where nothing is.
+        optional: columns whose values rows have where the table has them.
 
     Returns:
         One sample a clip, in the order of the table; a clip whose files do not exist is still listed. Rows that cannot
-        be used and files that are missing are in the notes.
+        be used and files that are missing are in the findings.
 
     Raises:
-        UsageError: the table is missing or is no CSV file.
+        UsageError: the table is missing or is no such table.
     """
     subset = name.removeprefix("avsbench-")
-    rows, findings = _usable_rows(table, columns, fault_of)
+    rows, findings = _usable_rows(table, needed, fault_of, columns, optional)
     entries = [entry_of(row) for row in rows]
-    masks = [_existing(entry.masks, entry.annotated) for entry in entries]
+    masks = [_existing(shelf, entry.masks, entry.annotated) for entry in entries]
     clips = [entry.clip for entry in entries]
     samples = [
         Sample(clip.id, clip.id, row["split"], subset=subset, masks=drawn)
         for clip, row, drawn in zip(clips, rows, masks, strict=True)
     ]
-    findings += _on_files(table.parent, clips, masks, sum(entry.annotated for entry in entries))
+    findings += _on_files(table.parent, clips, entries, masks)
     manifest = manifest_of(name)
     return Dataset(
         name=name,
@@ -86,64 +101,72 @@ def read_subset(
         samples=tuple(samples),
         subsets=(subset,),
         findings=tuple(findings),
+        spare_media=tuple(path for entry in entries for path in _unread(entry)),
+        mask_files=tuple(path for entry in entries for path in entry.masks[: entry.annotated]),
     )
+
+
+def _unread(entry: Entry) -> list[Path]:
+    """Media files of the layout that the clip is not read from."""
+    read = {*entry.clip.media()} if entry.media else ()
+    return [path for path in entry.media if path not in read]
 
 
 def _usable_rows(
-    path: Path, columns: tuple[str, ...], fault_of: Callable[[Row], str | None]
+    path: Path,
+    needed: tuple[str, ...],
+    fault_of: Callable[[Row], Fault | None],
+    columns: tuple[str, ...],
+    optional: tuple[str, ...],
 ) -> tuple[list[Row], list[Finding]]:
     """Rows of a table that can be used, and a finding with its line number for every other one; see `read_subset`."""
-    table, findings = read_table(path, columns)
+
+    def fault_alone(row: Row) -> Fault | None:
+        if not is_file_name(row[needed[0]]):
+            return "bad-id", f"{row[needed[0]]!r} is no clip name"
+        if row["split"] not in SPLITS:
+            return "unknown-split", f"unknown split {row['split']!r}"
+        return fault_of(row)
+
+    table = read_table(path, Columns(columns, needed, lambda row: fault_alone(row) is None, optional=optional))
     rows: dict[str, Row] = {}
-    for line, values in table:
-        row = dict(zip(columns, values, strict=True))
-        name = values[0]
-        if not is_file_name(name):
-            kind, fault = "bad-id", f"{name!r} is no clip name"
-        elif row["split"] not in SPLITS:
-            kind, fault = "unknown-split", f"unknown split {row['split']!r}"
-        elif name in rows:
-            kind, fault = "duplicate-id", "the clip is in the table already"
+    lines: dict[str, int] = {}
+    told = []
+    for line, row in table.rows:
+        name, fault = row[needed[0]], fault_alone(row)
+        if fault is None and name in rows:
+            fault = "duplicate-id", f"{name!r} is in line {lines[name]} already, split {rows[name]['split']}"
+        if fault is None:
+            rows[name], lines[name] = row, line
         else:
-            kind, fault = "unknown-class", fault_of(row) or ""
-        if not fault:
-            rows[name] = row
-        else:
-            findings.append(Finding(kind, f"{path} line {line}", fault, f"row left out: {','.join(values)}"))
-    return list(rows.values()), findings
+            told.append(Finding(fault[0], at_line(path, line), fault[1], f"row left out: {','.join(row.values())!r}"))
+    return list(rows.values()), table.told(path, told)
 
 
-def object_clip(clip_id: str, frames: tuple[Path, ...], audio: Path, video: Path) -> Clip:
-    """A clip of S4 or MS3 with what exists of it; where nothing does, with the files that should.
-
-    Args:
-        clip_id: its id.
-        frames: one picture per segment.
-        audio: its wav.
-        video: the raw video that stands in for missing frames or a missing wav.
-    """
-    if not video.is_file():
-        return Clip(clip_id, len(frames), frames=frames, audio=audio)
-    return Clip(
-        clip_id,
-        len(frames),
-        video=video,
-        frames=frames if all(frame.is_file() for frame in frames) else None,
-        audio=audio if audio.is_file() else None,
-    )
-
-
-def _existing(paths: Sequence[Path], expected: int) -> Masks:
+def _existing(shelf: Shelf, paths: Sequence[Path], expected: int) -> Masks:
     """The mask of each segment: a path where the file is there, else None; None beyond the `expected` first ones."""
-    return tuple(path if number < expected and path.is_file() else None for number, path in enumerate(paths))
+    return tuple(path if number < expected and shelf.has(path) else None for number, path in enumerate(paths))
 
 
-def _on_files(base: Path, clips: Sequence[Clip], masks: Sequence[Masks], expected: int) -> list[Finding]:
+def _on_files(base: Path, clips: Sequence[Clip], entries: Sequence[Entry], masks: Sequence[Masks]) -> list[Finding]:
     """Clips that come from their raw videos, and masks that should be there and are not."""
     findings = []
-    if from_video := sum(clip.frames is None for clip in clips):
-        lacking = f"{from_video} of {len(clips)} clips lack some of their frame pictures: raw_videos is used for them"
-        findings.append(Finding("from-video", str(base), lacking, level=NOTE))
-    if missing := expected - sum(mask is not None for of_clip in masks for mask in of_clip):
-        findings.append(Finding("missing-masks", str(base), f"{missing} of {expected} masks are missing"))
+    if from_video := [clip.id for clip in clips if clip.frames is None]:
+        lacking = f"{len(from_video)} of {len(clips)} clips lack some of their frame pictures: {_first(from_video)}"
+        findings.append(Finding("from-video", str(base), lacking, "raw_videos is used for them", NOTE))
+    expected = sum(entry.annotated for entry in entries)
+    missing = [
+        mask
+        for entry, drawn in zip(entries, masks, strict=True)
+        for mask, there in zip(entry.masks[: entry.annotated], drawn, strict=False)
+        if there is None
+    ]
+    if missing:
+        named = [os.path.relpath(mask, base) for mask in missing[: _SHOWN + 1]]
+        lacking = f"{len(missing)} of {expected} masks are missing: {_first(named)}"
+        findings.append(Finding("missing-masks", str(base), lacking, "their segments count as not annotated"))
     return findings
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

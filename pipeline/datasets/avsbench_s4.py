@@ -1,4 +1,4 @@
-"""AVSBench S4 (one sounding object, binary masks) in the layout of the authors' archive.
+"""AVSBench S4 (one sounding object, binary masks), as in the authors' archive or flattened.
 
 A training clip has one mask, that of its first frame; clips for validation and test have one a second.
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from avpipe.pipeline.datasets.avsbench_common import Entry, Row, object_clip, read_subset
+from avpipe.pipeline.datasets.avsbench_common import Entry, Fault, read_subset
+from avpipe.pipeline.datasets.avsbench_files import Shelf, find_layout, markers, object_clip
 from avpipe.pipeline.datasets.registry import manifest_of, register
+from avpipe.pipeline.datasets.tables import Row
 from avpipe.pipeline.manifest import Dataset
 
 NAME = "avsbench-s4"
-BASE, TABLE = "Single-source", "s4_meta_data.csv"
-MARKERS = (f"{BASE}/{TABLE}", TABLE)
+BASE, SHORT, TABLE = "Single-source", "s4", "s4_meta_data.csv"
+MARKERS = markers(BASE, SHORT, TABLE)
+COLUMNS, NEEDED = ("name", "start", "category", "split"), ("name", "category", "split")
 
 
 @register(NAME, markers=MARKERS)
@@ -22,30 +25,29 @@ def read_s4(name: str, root: Path) -> Dataset:
 
     Args:
         name: `avsbench-s4`.
-        root: the folder that holds `Single-source`, or `Single-source` itself.
+        root: the folder that holds `Single-source`, or `Single-source` itself; or the folder that holds a flat `s4`.
 
     Returns:
         Frames and wav are used where they exist, the raw video otherwise. The masks of a training sample are its first
         one and None.
     """
     manifest = manifest_of(name)
-    base = root / BASE if (root / BASE / TABLE).is_file() else root
-    data, numbers = base / "s4_data", range(1, int(manifest["timeline"]["segments"]) + 1)
+    layout = find_layout(root, BASE, SHORT, TABLE)
+    data, numbers = layout.data, range(1, int(manifest["timeline"]["segments"]) + 1)
     categories = frozenset(manifest["categories"])
 
-    def fault_of(row: Row) -> str | None:
-        return None if row["category"] in categories else f"unknown category {row['category']!r}"
+    def fault_of(row: Row) -> Fault | None:
+        return None if row["category"] in categories else ("unknown-class", f"unknown category {row['category']!r}")
+
+    shelf = Shelf()
 
     def entry_of(row: Row) -> Entry:
-        video, place = row["name"], Path(row["split"], row["category"])
-        pictures, drawn = data / "visual_frames" / place / video, data / "gt_masks" / place / video
-        clip = object_clip(
-            f"s4/{video}",
-            frames=tuple(pictures / f"{video}_{number}.png" for number in numbers),
-            audio=data / "audio_wav" / place / f"{video}.wav",
-            video=data / "raw_videos" / place / f"{video}.mp4",
-        )
-        masks = tuple(drawn / f"{video}_{number}.png" for number in numbers)
-        return Entry(clip, masks, annotated=1 if row["split"] == "train" else len(masks))
+        video = row["name"]
+        place, of_clip = (Path(), Path()) if layout.flat else (Path(row["split"], row["category"]), Path(video))
+        frames = shelf.numbered(data / "visual_frames" / place / of_clip, (video,), numbers)
+        masks = shelf.numbered(data / "gt_masks" / place / of_clip, (video,), numbers)
+        audio, raw = data / "audio_wav" / place / f"{video}.wav", data / "raw_videos" / place / f"{video}.mp4"
+        clip = object_clip(shelf, f"s4/{video}", frames, audio, raw, source=video)
+        return Entry(clip, masks, 1 if row["split"] == "train" else len(masks), media=(*frames, audio, raw))
 
-    return read_subset(name, root, base / TABLE, ("name", "category", "split"), entry_of, fault_of)
+    return read_subset(name, root, layout.table, shelf, COLUMNS, NEEDED, entry_of, fault_of)

@@ -16,6 +16,8 @@ from avpipe.pipeline.manifest import Dataset
 
 DATA_VARIABLE = "AVPIPE_DATA"
 DEFAULT_FOLDER = Path("data")
+_FEW_MARKERS = 4
+"""Markers that a message names all of."""
 
 Read = Callable[..., Dataset]
 """`(name, root, **options) -> Dataset`; the options, all text, are those that the adapter names."""
@@ -116,15 +118,19 @@ def candidates(name: str, root: Path | None = None) -> tuple[Path, ...]:
         name: name of the dataset.
         root: the folder given by the user; then it is the only one.
     """
-    below = folder(name)
     if root is not None:
         return (Path(root),)
+    if own.is_own(name):
+        return (Path(name).parent,)
+    below = folder(name)
     variable = os.environ.get(DATA_VARIABLE)
     return (*((Path(variable) / below,) if variable else ()), DEFAULT_FOLDER / below)
 
 
 def find(name: str, root: Path | None = None) -> Path | None:
     """The first of `candidates` that holds dataset `name`, or None."""
+    if own.is_own(name):
+        return next((place for place in candidates(name, root) if (place / Path(name).name).is_file()), None)
     adapter = _adapter(name)
     return next((place for place in candidates(name, root) if adapter.is_at(place)), None)
 
@@ -161,6 +167,8 @@ def _what_is_there(adapter: Adapter, place: Path) -> str:
         return "not a folder"
     if present := adapter.present(place):
         return f"{' and '.join(present)}, but of something else"
+    if len(adapter.markers) > _FEW_MARKERS:
+        return f"none of the annotation files ({', '.join(adapter.markers[:_FEW_MARKERS])}, ...)"
     return f"no {' and no '.join(adapter.markers)}"
 
 
@@ -201,4 +209,4 @@ def load_dataset(
     place = locate(name, root)
     dataset = adapter.read(name, place, **chosen)
     backbones = {**manifest_of(name)["backbones"], **read_overrides(place).get("backbones", {})}
-    return replace(dataset, backbones=backbones, options=chosen)
+    return replace(dataset, backbones=backbones, options={**dataset.options, **chosen})

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-import csv
+import re
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from avpipe.pipeline.errors import UsageError
-from avpipe.pipeline.findings import Finding
+from avpipe.pipeline.findings import FAULT, Finding
+
+_MANY = 20
+"""Findings of one reason in one file, from which on they may be told as one."""
+_SHOWN = 5
+"""Line numbers that such a finding names."""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -23,40 +30,43 @@ def read_lines(path: Path) -> list[str]:
         raise UsageError(
             f"annotation file {path} is no UTF-8 text (byte {error.start}): fetch the file again"
         ) from error
+    except OSError as error:
+        raise UsageError(f"annotation file {path} cannot be read: {(error.strerror or str(error)).lower()}") from error
     return text.rstrip("\n").split("\n") if text.strip() else []
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> tuple[list[tuple[int, tuple[str, ...]]], list[Finding]]:
-    """Rows of a CSV file with a header.
-
-    Args:
-        path: the file.
-        columns: names that the header must have; other columns are ignored.
-
-    Returns:
-        Line number (from 1) and the values of `columns` of every complete row; a finding for every other row.
-
-    Raises:
-        UsageError: the file is missing, is no text, or lacks a column.
-    """
-    lines = list(csv.reader(read_lines(path)))
-    header = [field.strip() for field in lines[0]] if lines else []
-    lacking = [column for column in columns if column not in header]
-    if lacking:
-        raise UsageError(
-            f"annotation file {path} has no column {', '.join(lacking)}; its header is {','.join(header)!r}"
-        )
-    rows, findings = [], []
-    for number, fields in enumerate(lines[1:], start=2):
-        if len(fields) == len(header):
-            rows.append((number, tuple(fields[header.index(column)].strip() for column in columns)))
-        else:
-            fault = f"{len(fields)} fields instead of {len(header)}"
-            left_out = f"row left out: {','.join(fields)!r}"
-            findings.append(Finding("broken-row", f"{path} line {number}", fault, left_out))
-    return rows, findings
 
 
 def is_file_name(text: str) -> bool:
     """Whether an id from an annotation file can be part of a file name, without leading anywhere else."""
     return bool(text) and text not in (".", "..") and not any(c in "/\\" or ord(c) < 32 for c in text)
+
+
+def at_line(path: Path, line: int) -> str:
+    """`where` of a finding on a line, counted from 1."""
+    return f"{path} line {line}"
+
+
+def gather(findings: Iterable[Finding], path: Path, rows: int) -> list[Finding]:
+    """Findings on the rows of a file; where most rows have one and the same fault, one finding in place of all those.
+
+    Args:
+        findings: on lines of the file, and others, which stay as they are.
+        path: the file.
+        rows: how many rows it has.
+    """
+    groups: dict[tuple[str, ...], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        on_row = finding.level == FAULT and finding.where.startswith(f"{path} line ")
+        # Values differ from row to row; the words around them say what is wrong.
+        reason = re.sub(r"'[^']*'|\"[^\"]*\"|\d+", "_", finding.what) if on_row else finding.where + finding.what
+        groups[finding.kind, reason].append(finding)
+    told: list[Finding] = []
+    for (kind, _), group in groups.items():
+        if len(group) < _MANY or len(group) <= rows / 2:
+            told += group
+            continue
+        lines = ", ".join(finding.where.rpartition(" ")[2] for finding in group[:_SHOWN])
+        first = group[0]
+        what = f"{len(group)} of {rows} rows have one fault, such as {first.what}"
+        done = f"{first.done.partition(':')[0]}; first lines {lines}"
+        told.append(Finding(kind, str(path), what, done))
+    return told

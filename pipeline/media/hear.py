@@ -18,6 +18,8 @@ from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, probe
 from avpipe.pipeline.media.readers import load
 
 TOLERANCE_SECONDS = 0.1
+NUMPY_RATE = 32_000
+"""Samples per second of sound in NumPy files, which do not say it."""
 # Containers round time stamps to milliseconds; a step beyond this is a real gap or overlap.
 RESYNC_SECONDS = 0.005
 
@@ -112,7 +114,32 @@ def listen_pyav(path: Path, facts: MediaFacts | None, window_seconds: float) -> 
     return Heard(wave, present, rate, f"pyav {av.__version__}")
 
 
-LISTENERS: dict[str, Listener] = {"soundfile": listen_soundfile, "pyav": listen_pyav}
+def listen_numpy(path: Path, facts: MediaFacts | None, window_seconds: float) -> Heard:
+    """Reads the samples of one channel from a NumPy file, as repositories that work at 32 kHz make them.
+
+    Args:
+        path: a `.npy` file of real numbers, floats with 1.0 as full scale or integers with their own; any shape, in
+            order of time. Its length decides nothing: the rate is 32 kHz.
+        facts: not needed.
+        window_seconds: how much of it is wanted.
+
+    Raises:
+        CannotVouch: not a NumPy file, damaged, or not of numbers; pickled objects are never read.
+    """
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CannotVouch(f"numpy cannot read it ({error})") from error
+    if not (isinstance(stored, np.ndarray) and stored.size and (stored.dtype.kind in "fi" or stored.dtype == np.uint8)):
+        raise CannotVouch("not samples of sound in a NumPy file")
+    wave, present = _canvas(window_seconds, NUMPY_RATE)
+    samples = _scaled(np.asarray(stored.reshape(-1)[: len(wave)]))
+    wave[: len(samples)] = np.nan_to_num(samples)
+    present[: len(samples)] = True
+    return Heard(wave, present, NUMPY_RATE, f"numpy {np.__version__}")
+
+
+LISTENERS: dict[str, Listener] = {"soundfile": listen_soundfile, "pyav": listen_pyav, "numpy": listen_numpy}
 
 
 def _canvas(seconds: float, rate: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,14 +176,17 @@ def _mono(frame: Any) -> np.ndarray:
     samples = frame.to_ndarray()  # [C, n], or [1, n * C] with the channels in turn
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T
-    if samples.dtype == np.uint8:
-        scaled = (samples.astype(np.float32) - 128) / 128
-    elif np.issubdtype(samples.dtype, np.integer):
-        scaled = samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
-    else:
-        scaled = samples
-    mono: np.ndarray = np.nan_to_num(scaled.mean(axis=0)).astype(np.float32)
+    mono: np.ndarray = np.nan_to_num(_scaled(samples).mean(axis=0)).astype(np.float32)
     return mono
+
+
+def _scaled(samples: np.ndarray) -> np.ndarray:
+    """Samples with 1.0 as full scale."""
+    if samples.dtype == np.uint8:
+        return (samples.astype(np.float32) - 128) / 128
+    if np.issubdtype(samples.dtype, np.integer):
+        return samples.astype(np.float64) / -float(np.iinfo(samples.dtype).min)
+    return samples
 
 
 def _check_length(present: np.ndarray, rate: int, facts: MediaFacts, block_seconds: float, failure: str) -> None:

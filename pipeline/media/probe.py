@@ -110,7 +110,7 @@ def probe(path: Path) -> MediaFacts:
     path = check_file(path, "probe")
     try:
         with open_media(path) as container:
-            facts = _facts(path, container)
+            facts = facts_of(path, container)
     except (av.error.FFmpegError, ValueError) as error:
         reason = f"{path}: FFmpeg cannot open it as media ({getattr(error, 'strerror', None) or error})"
         if isinstance(error, av.error.ArgumentError):  # all that FFmpeg says of a format that is not let in
@@ -121,7 +121,8 @@ def probe(path: Path) -> MediaFacts:
     return facts
 
 
-def _facts(path: Path, container: Any) -> MediaFacts:
+def facts_of(path: Path, container: Any) -> MediaFacts:
+    """The facts about an open PyAV container, which may have neither a video nor an audio stream."""
     import av
 
     video, audio = container.streams.best("video"), container.streams.best("audio")

@@ -55,7 +55,8 @@ def file_sound(path: Path, timeline: Timeline, segments: int) -> Sound:
     """Sound from a file of its own; second 0 is its first sample.
 
     Args:
-        path: wav, flac, ogg or mp3 through soundfile; anything else with an audio track through PyAV.
+        path: wav, flac, ogg or mp3 through soundfile; anything else with an audio track through PyAV; `.npy` as samples
+            at 32 kHz.
         timeline: the clip's clock.
         segments: T.
 
@@ -63,7 +64,8 @@ def file_sound(path: Path, timeline: Timeline, segments: int) -> Sound:
         InputRejected: (stage `audio` or `probe`) missing, not audio, damaged, or shorter than it declares.
     """
     path = check_file(path, "audio")
-    return _first_believed(("soundfile", "pyav"), path, None, timeline, segments)
+    listeners = ("numpy",) if path.suffix == ".npy" else ("soundfile", "pyav")
+    return _first_believed(listeners, path, None, timeline, segments)
 
 
 def _first_believed(

@@ -44,7 +44,7 @@ def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
         assert (summary["extracted"], summary["clips"]) == (0, 3)
 
     done = avpipe("train", "--dataset", "avsbench-avss", check=2, env=env)
-    assert "masks of 71 classes: their head and metric are not in this version" in done.stderr
+    assert "masks of 71 classes (task semantic): a head for them is not in this version" in done.stderr
     assert done.stderr.count("\n") == 1
     with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3\)"):
         train(TrainOptions("avsbench", cache=Path(cache.path)))

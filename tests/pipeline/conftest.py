@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -42,3 +43,29 @@ def assert_faults() -> Callable[[Dataset, str, dict[int, str]], None]:
             assert any(f"{table} line {line}: " in note and fault in note for note in dataset.notes), dataset.notes
 
     return check
+
+
+@pytest.fixture(scope="session")
+def demo_layout(tmp_path_factory) -> Callable[[str], Path]:
+    """`demo_layout(name)` is the folder of demo data of a few clips; do not change them."""
+    base = tmp_path_factory.mktemp("layouts")
+
+    def of(name: str) -> Path:
+        from avpipe.stages.demo.generate import make_demo
+
+        if not (base / name).exists():
+            make_demo(name, base / name, clips=4 if name == "llp" else 3, workers=1)  # 4: things heard and things seen
+        return base / name
+
+    return of
+
+
+@pytest.fixture
+def copy_of(demo_layout, tmp_path) -> Callable[[str], Path]:
+    """`copy_of(name)` is a copy of a `demo_layout` that the test may damage."""
+
+    def copy(name: str) -> Path:
+        shutil.copytree(demo_layout(name), tmp_path / name)
+        return tmp_path / name
+
+    return copy

@@ -1,8 +1,9 @@
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from avpipe.pipeline.datasets import load_dataset
+from avpipe.pipeline.datasets import load_dataset, manifest_of
 from avpipe.pipeline.errors import UsageError
 
 REAL = Path(__file__).parents[2].parent / "shared" / "annotations" / "avsbench" / "ms3_meta_data.csv"
@@ -17,6 +18,15 @@ def write(tmp_path, write_table):
         return tmp_path / "Multi-sources" / "ms3_data"
 
     return make
+
+
+def splits_by_source(dataset) -> dict[str, set[str]]:
+    """Splits of the clips that were cut from each recording."""
+    found = defaultdict(set)
+    sources = {clip.id: clip.source for clip in dataset.clips}
+    for sample in dataset.samples:
+        found[sources[sample.clip]].add(sample.split)
+    return found
 
 
 def frames(data: Path, name: str) -> tuple[Path, ...]:
@@ -126,7 +136,7 @@ def test_broken_rows_are_named(tmp_path, write, assert_faults):
     assert [sample.id for sample in dataset.samples] == ["ms3/aaaaaaaaaaa", "ms3/ddddddddddd"]
     faults = {
         3: "unknown split 'training'",
-        4: "in the table already",
+        4: "'aaaaaaaaaaa' is in line 2 already, split train",
         5: "no clip name",
         6: "1 fields instead of 2",
     }
@@ -134,6 +144,38 @@ def test_broken_rows_are_named(tmp_path, write, assert_faults):
 
 
 def test_table_without_its_columns_is_refused(tmp_path, write):
-    write(["aaaaaaaaaaa,train"], header="name,split")
-    with pytest.raises(UsageError, match="no column video_id; its header is 'name,split'"):
+    write(["aaaaaaaaaaa,0,train"], header="name,start,split")
+    with pytest.raises(UsageError, match="no column video_id; its header is 'name,start,split'"):
         load_dataset("avsbench", tmp_path)
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
+def test_clips_of_one_recording_are_known_as_such(tmp_path, write):
+    write(REAL.read_text().splitlines()[1:])
+    dataset = load_dataset("avsbench-ms3", tmp_path)
+    splits = splits_by_source(dataset)
+    assert (len(splits), sum(len(of_source) > 1 for of_source in splits.values())) == (219, 56)
+    sources = {clip.id: clip.source for clip in dataset.clips}
+    assert (sources["ms3/jlhuZfcw61w"], sources["ms3/A7N2Japi3-A_4"]) == ("jlhuZfcw61w", "A7N2Japi3-A")
+    manifest = manifest_of("avsbench-ms3")["counts"]
+    assert (len(dataset.clips), 5 * len(dataset.samples)) == (manifest["clips"], manifest["masks"]) == (424, 2120)
+
+
+def test_names_of_frames_without_mp4_inside_are_read(tmp_path, write, touch):
+    data = write(["aaaaaaaaaaa,train"])
+    plain = tuple(data / "visual_frames" / "aaaaaaaaaaa" / f"aaaaaaaaaaa_{k}.png" for k in range(1, 6))
+    touch(*plain, *masks(data, "aaaaaaaaaaa", "train"))
+    assert load_dataset("avsbench", tmp_path).clips[0].frames == plain
+
+
+@pytest.mark.parametrize("table", ["ms3/ms3_meta_data.csv", "ms3_meta_data.csv", "Multi-sources/ms3_meta_data.csv"])
+def test_flattened_folders(tmp_path, write_table, touch, table):
+    write_table(tmp_path / table, "video_id,split", ["aaaaaaaaaaa_2,val"])
+    flat = tmp_path / "ms3"
+    frames = tuple(flat / "visual_frames" / f"aaaaaaaaaaa_2_{k}.png" for k in range(1, 6))
+    drawn = tuple(flat / "gt_masks" / f"aaaaaaaaaaa_2_{k}.png" for k in range(1, 6))
+    touch(*frames, *drawn, flat / "audio_wav" / "aaaaaaaaaaa_2.wav")
+    dataset = load_dataset("avsbench", tmp_path)
+    assert dataset.clips[0].media() == (*frames, flat / "audio_wav" / "aaaaaaaaaaa_2.wav")
+    assert dataset.samples[0].masks == drawn
+    assert dataset.findings == ()

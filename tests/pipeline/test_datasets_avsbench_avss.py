@@ -1,5 +1,5 @@
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -34,7 +34,23 @@ def test_real_table(tmp_path, write):
     assert sum(clip.id.startswith("avss/-") for clip in dataset.clips) == 459
     expected = counts["masks"]
     assert expected == 3452 + 5 * (740 + 740 + 424) + 10 * 6000
-    assert dataset.notes == (f"{tmp_path}: {expected} of {expected} masks are missing",)
+    missing, objects = dataset.findings
+    assert missing.what.startswith(f"{expected} of {expected} masks are missing: ")
+    assert (objects.kind, objects.level) == ("odd-objects", "note")
+    assert "'off-the-screen' in 27, 'background' in 5, 'h orse' in 1 rows" in objects.what
+    splits, parts = defaultdict(set), defaultdict(set)
+    clips = {clip.id: clip for clip in dataset.clips}
+    for sample in dataset.samples:
+        clip = clips[sample.clip]
+        splits[clip.source].add(sample.split)
+        parts[clip.source].add(clip.audio.parent.parent.name)
+    crossing = [source for source, of_source in splits.items() if len(of_source) > 1]
+    assert (len(splits), len(crossing)) == (7781, 81)
+    assert Counter(tuple(sorted(parts[source])) for source in crossing) == {
+        ("v1m",): 48,
+        ("v1s", "v2"): 22,
+        ("v1m", "v2"): 11,
+    }
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="the real annotation files are not here")
@@ -86,7 +102,9 @@ def test_training_of_v1s_has_the_first_mask_alone(tmp_path, write, touch):
         "avss/three": [0, 1, 2, 3, 4],
         "avss/four": [0, 1, 2, 3, 4, 5, 6, 8, 9],
     }
-    assert dataset.notes == (f"{tmp_path}: 1 of 21 masks are missing",)
+    assert [finding.what for finding in dataset.findings] == [
+        "1 of 21 masks are missing: v2/four/labels_semantic/7.png"
+    ]
 
 
 def test_broken_rows_are_named(write, assert_faults):
@@ -95,7 +113,7 @@ def test_broken_rows_are_named(write, assert_faults):
     dataset = load_dataset("avsbench-avss", write(rows))
     assert [sample.id for sample in dataset.samples] == ["avss/aaaaaaaaaaa_0_5000"]
     faults = {
-        3: "in the table already",
+        3: "'aaaaaaaaaaa_0_5000' is in line 2 already, split train",
         4: "unknown split 'training'",
         5: "'c/d' is no clip name",
         6: "unknown label 'v3'",
@@ -116,3 +134,32 @@ def test_an_unrelated_metadata_csv_is_not_avss(tmp_path, write_table):
     (tmp_path / "v2").mkdir()  # with a part of AVSS beside it, its own table is broken
     with pytest.raises(UsageError, match=r"metadata\.csv"):
         load_dataset("avsbench", tmp_path)
+
+
+def test_colour_masks_stand_in_for_those_of_ids(tmp_path, write, touch):
+    write(["a,aaaaaaaaaaa_0_5000,0,0,dog,test,v1s", "b,bbbbbbbbbbb_0_5000,0,0,dog,test,v1s"])
+    both = [tmp_path / "v1s" / "aaaaaaaaaaa_0_5000" / kind for kind in ("labels_rgb", "labels_semantic")]
+    colours = tmp_path / "v1s" / "bbbbbbbbbbb_0_5000" / "labels_rgb"
+    touch(*(folder / f"{k}.png" for folder in (*both, colours) for k in range(5)))
+    one, two = load_dataset("avsbench-avss", tmp_path).samples
+    assert [mask.parent for mask in one.masks] == [both[1]] * 5
+    assert [mask.parent for mask in two.masks] == [colours] * 5
+
+
+def test_a_list_of_classes_that_is_not_the_official_one_is_a_fault(tmp_path, write):
+    write(["a,aaaaaaaaaaa_0_5000,0,0,dog,test,v1s"])
+    classes = load_dataset("avsbench-avss", tmp_path).classes
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+
+    def findings(content: str) -> list[str]:
+        (tmp_path / "label2idx.json").write_text(content)
+        return [str(f) for f in load_dataset("avsbench-avss", tmp_path).findings if f.kind == "class-list"]
+
+    assert findings(json.dumps(numbers)) == []
+    (shifted,) = findings(json.dumps({name: number - 1 for name, number in numbers.items()}))
+    assert "71 entries differ" in shifted
+    assert "background: 0, expected 1" in shifted
+    (renamed,) = findings(json.dumps({**numbers, "mower": None, "lawn-mower": 46}))
+    assert "mower: None, expected 46; 'lawn-mower' is no class" in renamed
+    for broken in ("{", "[]"):
+        assert len(findings(broken)) == 1

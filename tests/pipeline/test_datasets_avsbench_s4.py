@@ -37,7 +37,9 @@ def test_real_table(tmp_path, write):
     assert set(used) == set(manifest_of("avsbench-s4")["categories"])
     assert (used["helicopter"], used["coyote_howling"]) == (311, 62)
     expected = 1 * 3452 + 5 * 740 + 5 * 740
-    assert dataset.notes == (f"{tmp_path / 'Single-source'}: {expected} of {expected} masks are missing",)
+    (finding,) = dataset.findings
+    assert (finding.kind, finding.where) == ("missing-masks", str(tmp_path / "Single-source"))
+    assert finding.what.startswith(f"{expected} of {expected} masks are missing: ")
     assert counts["masks"] == expected
 
 
@@ -95,7 +97,7 @@ def test_broken_rows_are_named(tmp_path, write, assert_faults):
     assert [sample.id for sample in dataset.samples] == ["s4/aaaaaaaaaaa", "s4/eeeeeeeeeee"]
     faults = {
         3: "unknown split 'training'",
-        4: "in the table already",
+        4: "'aaaaaaaaaaa' is in line 2 already, split train",
         5: "no clip name",
         6: "3 fields instead of 4",
         7: "unknown category '../../up'",
@@ -107,3 +109,65 @@ def test_table_without_its_columns_is_refused(tmp_path, write):
     write(["aaaaaaaaaaa,train"], header="video_id,split")
     with pytest.raises(UsageError, match="no column name, category; its header is 'video_id,split'"):
         load_dataset("avsbench-s4", tmp_path)
+
+
+ROWS = ("aaaaaaaaaaa,0,helicopter,train", "bbbbbbbbbbb,0,race_car,test")
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind", "line"),
+    [
+        ((",name,start,category,split", *ROWS), "wrong-header", 1),
+        (("name,start,category", *ROWS), "wrong-header", 1),
+        (("start,category,split,name", *ROWS), "wrong-header", 1),
+        (("name,name,category,split", *ROWS), "wrong-header", 1),
+        (ROWS, "missing-header", 1),
+        (("name,start,category,split", "name,start,category,split", *ROWS), "doubled-header", 2),
+        (("name,start,category,split", *ROWS, "name,start,category,split"), "doubled-header", 4),
+    ],
+)
+def test_a_header_at_fault_is_named_once_and_rows_are_read(tmp_path, write, lines, kind, line):
+    write(list(lines[1:]), header=lines[0])
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    finding, masks = dataset.findings
+    assert (finding.kind, finding.level, masks.kind) == (kind, "fault", "missing-masks")
+    assert finding.where.endswith(f"s4_meta_data.csv line {line}")
+    assert [(sample.id, sample.split) for sample in dataset.samples] == [
+        ("s4/aaaaaaaaaaa", "train"),
+        ("s4/bbbbbbbbbbb", "test"),
+    ]
+
+
+def test_columns_in_another_order_are_fine(tmp_path, write):
+    write(["train,helicopter,aaaaaaaaaaa", ""], header="\ufeffsplit,category,name")
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    assert [finding.kind for finding in dataset.findings] == ["missing-masks"]
+    assert dataset.samples[0].id == "s4/aaaaaaaaaaa"
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        (['"bbb', 'bbbbbbbb",0,helicopter,test'], "a line break within quotes"),
+        (['"bbbbbbbbbbb,0,helicopter,test'], "quotes that do not match"),
+        (['bbbbbbbbbbb,0,"helicopter" ,test'], "quotes that do not match"),
+    ],
+)
+def test_bad_quotes_cost_their_own_row_only(tmp_path, write, assert_faults, rows, fault):
+    after = "ccccccccccc,0,helicopters,test"
+    write([ROWS[0], *rows, after, ROWS[1].replace("bbbbbbbbbbb", "ddddddddddd")])
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    assert [sample.id for sample in dataset.samples] == ["s4/aaaaaaaaaaa", "s4/ddddddddddd"]
+    assert_faults(dataset, "s4_meta_data.csv", {3: fault, 3 + len(rows): "unknown category 'helicopters'"})
+    assert len(dataset.findings) == 3  # and missing masks
+
+
+def test_flattened_folders(tmp_path, write_table, touch):
+    write_table(tmp_path / "s4" / "s4_meta_data.csv", "name,start,category,split", ["-bcdefghijk,0,helicopter,test"])
+    flat = tmp_path / "s4"
+    frames = tuple(flat / "visual_frames" / f"-bcdefghijk_{k}.png" for k in range(1, 6))
+    masks = tuple(flat / "gt_masks" / f"-bcdefghijk_{k}.png" for k in range(1, 6))
+    touch(*frames, *masks, flat / "audio_wav" / "-bcdefghijk.wav")
+    dataset = load_dataset("avsbench-s4", tmp_path)
+    assert dataset.clips[0].media() == (*frames, flat / "audio_wav" / "-bcdefghijk.wav")
+    assert (dataset.samples[0].masks, dataset.findings) == (masks, ())

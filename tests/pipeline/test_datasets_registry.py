@@ -22,12 +22,16 @@ def make_ave(root: Path, video: str = "aaaaaaaaaaa") -> Path:
 
 
 def test_every_dataset_has_a_complete_manifest():
-    assert set(datasets.names()) == {"ave", "avsbench", "avsbench-avss", "avsbench-ms3", "avsbench-s4"}
+    subsets = {"avsbench-avss", "avsbench-ms3", "avsbench-s4"}
+    assert set(datasets.names()) == {"ave", "avsbench", *subsets, "llp", "music-avqa"}
     for name in datasets.names():
         manifest = datasets.manifest_of(name)
         assert sum(manifest["counts"]["splits"].values()) == manifest["counts"]["samples"]
         assert manifest["name"] == name
-        assert manifest["timeline"]["segments"] in (5, 10)
+        assert manifest["timeline"]["segments"] in (5, 10, 60)
+        assert manifest["task"] in ("events", "parsing", "segmentation", "semantic", "qa")
+        assert len(set(manifest["classes"])) == len(manifest["classes"])
+        assert all(isinstance(name, str) for name in manifest["classes"])  # YAML takes a bare no for false
         assert all(
             manifest[key] for key in ("title", "task", "classes", "layout", "metric", "licence", "citation", "get")
         )
@@ -79,6 +83,17 @@ def test_not_found_says_where_what_and_how(tmp_path, monkeypatch):
     assert "AVE_Dataset/AVE/<11-character id>.mp4" in message
     assert "YapengTian/AVE-ECCV18" in message
     assert "avpipe data make --dataset ave" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["ave", "avsbench", "avsbench-s4", "avsbench-ms3", "avsbench-avss", "llp", "music-avqa"]
+)
+def test_every_dataset_says_what_it_looked_for(tmp_path, name):
+    with pytest.raises(UsageError) as caught:
+        datasets.load_dataset(name, tmp_path)
+    manifest = datasets.manifest_of(name)
+    for text in (str(tmp_path), *manifest["layout"], manifest["get"], f"avpipe data make --dataset {name}"):
+        assert text in str(caught.value)
 
 
 def test_given_root_is_not_replaced_by_another(tmp_path, monkeypatch):

@@ -1,0 +1,152 @@
+"""Reading the rows of a user's own table, CSV or Parquet, as text by column."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.findings import NOTE, Finding
+
+COLUMNS = (
+    *("clip", "media", "frames", "audio", "split", "source", "segments"),
+    *("events", "labels", "audio_events", "visual_events", "masks", "question", "answer", "type"),
+)
+"""Columns with a meaning; others are left to the user."""
+LABELS = {"events": "events", "parsing": "labels", "segmentation": "masks", "qa": "question"}
+"""Tasks, and the column that each is recognised by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        number: its place in the table, from 0, the header not counted.
+        where: the file with line number (CSV, from 1) or row number (Parquet, from 1).
+        values: by column, stripped; empty where the cell is.
+    """
+
+    number: int
+    where: str
+    values: dict[str, str]
+
+    def __getitem__(self, column: str) -> str:
+        return self.values.get(column, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table.
+
+    Attributes:
+        path: the file.
+        columns: those of `COLUMNS` that it has.
+        rows: its complete rows, in order.
+        findings: rows that are not complete, and columns that mean nothing here.
+    """
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+
+
+def read_table(path: Path) -> Table:
+    """Reads a table. In CSV a row is one line, fields are separated by commas, and quotes protect commas.
+
+    Raises:
+        UsageError: not readable as CSV or Parquet, or a column that every table needs is missing.
+    """
+    return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+
+
+def _read_csv(path: Path) -> Table:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # reading as text has made every line end "\n"
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+    if not filled:
+        raise UsageError(f"{path} is empty: expected a header and one row per clip")
+    first, header_line = filled[0]
+    header = _header(_fields(header_line) or [], f"{path} line {first}", header_line)
+    rows, findings = [], _unknown(header, path)
+    for place, (number, line) in enumerate(filled[1:]):
+        fields, where = _fields(line), f"{path} line {number}"
+        if fields is not None and len(fields) == len(header):
+            rows.append(Row(place, where, dict(zip(header, (field.strip() for field in fields), strict=True))))
+            continue
+        fault = "a quote is not closed: a row is one line"
+        if fields is not None:
+            fault = f"{len(fields)} fields instead of {len(header)} (a field with a comma in it needs quotes around it)"
+        findings.append(Finding("broken-row", where, fault, f"row left out: {line!r}"))
+    return Table(path, tuple(c for c in COLUMNS if c in header), tuple(rows), tuple(findings))
+
+
+def _fields(line: str) -> list[str] | None:
+    """Fields of a line, None where a quote is not closed.
+
+    Line by line, so that one lost quote costs its own row and not all that follow.
+    """
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return None
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            names = file.schema_arrow.names
+            header = _header(names, str(path), ",".join(names))
+            content = file.read(columns=[name for name in names if name.strip().lower() in COLUMNS]).to_pydict()
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    columns = {name.strip().lower(): [_cell(value) for value in values] for name, values in content.items()}
+    rows = [
+        Row(place, f"{path} row {place + 1}", dict(zip(columns, cells, strict=True)))
+        for place, cells in enumerate(zip(*columns.values(), strict=True))
+    ]
+    return Table(path, tuple(c for c in COLUMNS if c in columns), tuple(rows), tuple(_unknown(header, path)))
+
+
+def _cell(value: Any) -> str:
+    """A Parquet cell as CSV would have it; a list is joined by ";"."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, list):
+        return ";".join(map(_cell, value))
+    return str(value).strip()
+
+
+def _header(names: Sequence[str], where: str, line: str) -> tuple[str, ...]:
+    """Names of the columns, in small letters, checked."""
+    header = tuple(name.strip().lower() for name in names)
+    if twice := sorted(name for name, count in Counter(header).items() if count > 1 and name):
+        raise UsageError(f"{where}: column {twice[0]!r} is there twice")
+    lacking = [column for column in ("clip", "split") if column not in header]
+    if not {"media", "frames", "audio"} & set(header):
+        lacking.append("media (or frames, or audio)")
+    if lacking:
+        hint = next((f"; it looks separated by {c!r}: save it with commas" for c in ";\t|" if c in line), "")
+        raise UsageError(f"{where}: no column {', '.join(lacking)}; the header is {line.strip()!r}{hint}")
+    return header
+
+
+def _unknown(header: Sequence[str], path: Path) -> list[Finding]:
+    names = [repr(name) for name in header if name not in COLUMNS]
+    if not names:
+        return []
+    what = f"columns that mean nothing here: {', '.join(names)}"
+    return [Finding("unknown-column", str(path), what, f"left alone; known are {', '.join(COLUMNS)}", NOTE)]
