@@ -49,8 +49,9 @@ def read_ave(name: str, root: Path) -> Dataset:
     position = float(manifest["timeline"]["frame_position"])
     annotations = read_rows(base / ANNOTATIONS, classes, segments, headed=True)
     if not annotations.rows:
-        reason = annotations.findings[0] if annotations.findings else "it has none"
-        raise UsageError(f"no row of {base / ANNOTATIONS} is of the form {HEADER}: {reason}; fetch the file again")
+        faults = annotations.findings
+        reason = f"no row of the form {HEADER}: {faults[0]}" if faults else "no row"
+        raise UsageError(f"{base / ANNOTATIONS} has {reason}; fetch the file again")
     sets = {split: read_rows(base / f"{split}Set.txt", classes, segments, headed=False) for split in SPLITS}
     matched, unmatched = match(base / ANNOTATIONS, annotations, sets)
     rows = [placed for _, placed in matched]

@@ -148,7 +148,7 @@ def test_a_target_that_cannot_be_made(own_ave, avpipe):
 def test_annotations_without_rows_make_no_cache(own_ave, avpipe, tmp_path):
     for file in (own_ave.root / "AVE_Dataset").glob("*.txt"):
         file.write_text("")
-    assert "no clips" in avpipe("extract", "--dataset", "ave", *STUB, check=2).stderr
+    assert "has no row" in avpipe("extract", "--dataset", "ave", *STUB, check=2).stderr
     assert not (tmp_path / "cache").exists()
 
 
