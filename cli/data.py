@@ -1,4 +1,4 @@
-"""`avpipe data`: which datasets there are and where, and demo data."""
+"""`avpipe data`: which datasets there are and where, what is wrong with them, and demo data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.data_check import check_command
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: what is on disk, how to get it, demo data.")
 
 USUAL = ("ave", "avsbench")
 """What `avpipe data make` makes: what `avpipe train` then finds without a choice between subsets."""
+
+app.command("check")(check_command)
 
 
 @app.command("ls")
@@ -58,6 +61,7 @@ def _entry(name: str, root: Path | None) -> dict[str, Any]:
         "problem": problem,
         "looked_in": list(datasets.candidates(name, root)),
         "layout": manifest["layout"],
+        "official": manifest.get("counts", {}),
         "get": manifest["get"],
     }
 
@@ -84,7 +88,8 @@ def make(
     dataset: Annotated[
         str | None,
         typer.Option(
-            help="ave, avsbench-ms3, avsbench-s4 or avsbench-avss; avsbench is its MS3. [default: ave and avsbench]"
+            help="ave, avsbench-ms3, avsbench-s4, avsbench-avss, llp or music-avqa; avsbench is its MS3. "
+            "[default: ave and avsbench]"
         ),
     ] = None,
     out: Annotated[
@@ -92,7 +97,10 @@ def make(
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything in the data.")] = 0,
     clips: Annotated[
-        int | None, typer.Option(min=3, help="Number of clips. [default: 300 (ave), 90 (MS3), 60 (S4, AVSS)]")
+        int | None,
+        typer.Option(
+            min=3, help="Number of clips. [default: 300 (ave), 90 (MS3), 60 (S4, AVSS, llp), 24 (music-avqa)]"
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
 ) -> None:

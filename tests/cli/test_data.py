@@ -22,7 +22,8 @@ def invoke(tmp_path, monkeypatch):
 
 def test_ls_before_and_after_make(invoke):
     before = {entry["name"]: entry for entry in json.loads(invoke("ls", "--json"))}
-    assert set(before) == {"ave", "avsbench", "avsbench-avss", "avsbench-ms3", "avsbench-s4"}
+    assert set(before) == {"ave", "avsbench", "avsbench-avss", "avsbench-ms3", "avsbench-s4", "llp", "music-avqa"}
+    assert before["ave"]["official"]["splits"] == {"train": 3339, "val": 402, "test": 402}
     assert not any(entry["found"] for entry in before.values())
     assert before["avsbench"]["looked_in"] == ["data/avsbench"]
     text = invoke("ls")

@@ -1,0 +1,123 @@
+"""Files in folders of wanted files that should not be there."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from avpipe.pipeline.datasets.check.folders import FOLDER, Folders, is_junk
+from avpipe.pipeline.datasets.check.look import MASK, PICTURE
+from avpipe.pipeline.datasets.check.wanted import Wanted, number_of, short_name
+from avpipe.pipeline.datasets.own import is_own
+from avpipe.pipeline.findings import NOTE, Finding
+from avpipe.pipeline.manifest import Dataset
+
+_UNFINISHED = (".part", ".crdownload", ".aria2", ".ytdl", ".partial", ".!qb", ".download")
+"""Endings that programs give to downloads under way."""
+_ID_TEXT = re.compile(r"[^\s&,;:'\"()\[\]{}|]+")
+_RECURRING = 0.25
+"""Share of folders."""
+_YOUTUBE_ID = 11
+"""Characters; some datasets name files by the YouTube id alone."""
+
+
+def strays(
+    dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders, rows: str, misplaced: Collection[Path]
+) -> list[Finding]:
+    """A note for each file in a folder of wanted files that nothing names, and a fault for names that differ in case.
+
+    Args:
+        dataset: the dataset.
+        wanted: its files.
+        folders: listings.
+        rows: text of rows that were left out, whose files are no strays.
+        misplaced: wanted files that lie in a wrong folder, which are reported as missing.
+    """
+    lying = {place for path in misplaced for place in (path, *path.parents)}
+    tokens = set(_ID_TEXT.findall(rows))
+    ids = tokens | {token[:_YOUTUBE_ID] for token in tokens}
+    inside: dict[Path, dict[str, Wanted]] = defaultdict(dict)
+    for path, one in wanted.items():
+        inside[path.parent][path.name] = one
+    above: set[Path] = set()
+    for leaf in inside:
+        for folder in leaf.parents:
+            if folder in above:
+                break
+            above.add(folder)
+    layout = _of_layout(inside, folders)
+    findings = []
+    for folder, named in inside.items():
+        picked = _is_picked_from(folder, named, folders)
+        for name, kind in sorted(folders.listing(folder).items()):
+            path = folder / name
+            if name in named or name in layout or is_junk(name) or path in above or path in inside or path in lying:
+                continue
+            if _is_known(name, ids) or (picked and Path(name).suffix in picked):
+                continue
+            finding = _stray(folder, name, kind, named, folders, own=is_own(dataset.name))
+            findings += [finding] if finding else []
+    for folder, names in _folders_of_clips(dataset, wanted).items():
+        for name, kind in sorted(folders.listing(folder).items()):
+            if kind == FOLDER and name not in names and not is_junk(name) and not _is_known(name, ids):
+                findings.append(Finding("stray-file", str(folder / name), "a folder of no clip", level=NOTE))
+    return findings
+
+
+def _of_layout(leaves: Collection[Path], folders: Folders) -> set[str]:
+    """Names that recur from folder to folder, as `labels_rgb` and `audio.pkl` do: part of the layout, though unused."""
+    counts = Counter(name for leaf in leaves for name in folders.listing(leaf))
+    return {name for name, count in counts.items() if count > 1 and count > _RECURRING * len(leaves)}
+
+
+def _stray(
+    folder: Path, name: str, kind: str, named: Mapping[str, Wanted], folders: Folders, *, own: bool
+) -> Finding | None:
+    where, role = str(folder / name), next(iter(named.values())).role
+    stem, ending = Path(name).stem, Path(name).suffix
+    if ending.lower() in _UNFINISHED:
+        about = f": {stem} is not complete" if stem in named else ""
+        return Finding("unfinished-download", where, f"a download that did not finish{about}")
+    for other in named:
+        if other.lower() == name.lower():
+            if folders.listing(folder).get(other) is None:
+                return None  # named with the file that is missing
+            what = f"the same name as {other!r} in other case: one of them is lost where case does not count"
+            return Finding("case-clash", where, what)
+    if own and ending not in {Path(other).suffix for other in named}:
+        return None  # a table may lie anywhere
+    if kind == FOLDER:
+        return Finding("stray-file", where, "a folder among media", "left out", level=NOTE)
+    if role == MASK:
+        return Finding("extra-mask", where, "a mask of a segment that has none by the protocol", "left out", level=NOTE)
+    return Finding("stray-file", where, "no annotation names it", "left out", level=NOTE)
+
+
+def _is_known(name: str, ids: Collection[str]) -> bool:
+    stem = name.rpartition(".")[0] or name
+    return name in ids or stem in ids or stem.rpartition("_")[0] in ids
+
+
+def _is_picked_from(folder: Path, named: Mapping[str, Wanted], folders: Folders) -> set[str]:
+    """Suffixes of numbered pictures among which a clip's frames were picked, so that others may lie beside them."""
+    if any(one.role != PICTURE for one in named.values()):
+        return set()
+    numbers = sorted(number for name in named if (number := number_of(name)) is not None)
+    every = [n for name in folders.listing(folder) if (n := number_of(name)) is not None and not is_junk(name)]
+    in_turn = numbers == list(range(numbers[0], numbers[0] + len(numbers))) if numbers else True
+    return set() if in_turn and numbers[:1] == sorted(every)[:1] else {Path(name).suffix for name in named}
+
+
+def _folders_of_clips(dataset: Dataset, wanted: Mapping[Path, Wanted]) -> dict[Path, set[str]]:
+    """Folders that have a folder for each clip, with the names of those."""
+    shorts = {clip.id: short_name(clip) for clip in dataset.clips}
+    found: dict[Path, set[str]] = defaultdict(set)
+    for path, one in wanted.items():
+        for folder in (path.parent, path.parent.parent):
+            short = shorts.get(one.clip, "")
+            if folder.name and (folder.name == short or folder.name == short[:_YOUTUBE_ID]):
+                found[folder.parent].add(folder.name)
+                break
+    return found
