@@ -5,8 +5,8 @@ The keys: `name`, `title`, `folder` (below `$AVPIPE_DATA` or `data/`; datasets w
 `frame_position`), `layout` (folders and files), `metric` (name of the default protocol), `backbones` (defaults),
 `licence`, `citation`, `get`.
 
-`counts` has `clips`, `samples`, `splits` (samples by split) and what else can be counted: `masks` (files), `parts` (clips
-by part), `rows` (of tables of dense labels), `events` (rows that name a video, by modality and split), `videos` (clips
+`counts` has `clips`, `samples`, `splits` (samples by split) and what else can be counted: `masks` (files), `parts`
+(clips by part), `rows` (of tables of dense labels), `events` (rows that name a video, by modality and split), `videos` (clips
 by split), `types` (test questions by type). Counts of other releases are in `releases`, by name. LLP has the names in
 `known_rows` and `first_release_rows`, MUSIC-AVQA the printed names in `question_types`, S4 its `categories`.
 """
