@@ -6,9 +6,9 @@ The keys: `name`, `title`, `folder` (below `$AVPIPE_DATA` or `data/`; datasets w
 `licence`, `citation`, `get`.
 
 `counts` has `clips`, `samples`, `splits` (samples by split) and what else can be counted: `masks` (files), `parts`
-(clips by part), `rows` (of tables of dense labels), `events` (rows that name a video, by modality and split), `videos` (clips
-by split), `types` (test questions by type). Counts of other releases are in `releases`, by name. LLP has the names in
-`known_rows` and `first_release_rows`, MUSIC-AVQA the printed names in `question_types`, S4 its `categories`.
+(clips by part), `rows` (of tables of dense labels), `events` (rows that name a video, by modality and split), `videos`
+(clips by split), `types` (test questions by type). Counts of other releases are in `releases`, by name. LLP has the
+names in `known_rows` and `first_release_rows`, MUSIC-AVQA the printed names in `question_types`, S4 its `categories`.
 """
 
 from __future__ import annotations
