@@ -11,6 +11,8 @@ from avpipe.pipeline.findings import Finding
 
 _ALIKE = 3
 """Of category, video, start and end: how many two lines share where one may be a changed copy of the other."""
+_ALIKE_OF_VIDEO = 2
+"""The same, the video being one of them."""
 
 
 def match(
@@ -109,7 +111,7 @@ def _absorbed(row: Row, broken: list[tuple[str, ...]]) -> bool:
         for field in own:
             if field in rest:
                 rest.remove(field)
-        if len(fields) - len(rest) >= _ALIKE:
+        if len(fields) - len(rest) >= (_ALIKE_OF_VIDEO if row.video in fields else _ALIKE):
             broken.remove(fields)
             return True
     return False

@@ -21,6 +21,9 @@ class Row:
     start: int
     end: int
 
+    def __str__(self) -> str:
+        return f"{self.video}, {self.category}, {self.start} to {self.end}"
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:

@@ -71,6 +71,7 @@ FAULTS = [
     ("ave", AVE, put(2, 0, "Bagpipes", "&"), "unknown-class", 2),
     ("ave", AVE, put(2, 4, "12", "&"), "past-the-end", 2),
     ("ave", AVE, put(3, 3, "-1", "&"), "broken-row", 3),
+    ("ave", AVE, lambda lines: (put(3, 3, "9", "&")(lines), put(3, 4, "1", "&")(lines)), "reversed-event", 3),
     ("ave", AVE, short(3, "&"), "broken-row", 3),
     ("ave", AVE, again(1, 3), "doubled-header", 3),
     ("ave", AVE, again(2, 3), "duplicate-row", 3),
