@@ -18,7 +18,9 @@ STUB = ("--visual", "stub", "--audio", "stub", "--weights", "random:0")
 TEST_VIT = ("--visual", "test_vit", "--image-size", "32", "--audio", "test_vit", "--weights", "random:0")
 
 
-@pytest.mark.parametrize("backbone", [STUB, TEST_VIT], ids=["stub", "timm"])
+@pytest.mark.parametrize(
+    "backbone", [pytest.param(STUB, id="stub"), pytest.param(TEST_VIT, id="timm", marks=pytest.mark.slow)]
+)
 def test_two_workers_give_the_same_cache(own_ave, avpipe, tmp_path, backbone):
     avpipe("extract", "--dataset", "ave", *backbone, "--cache", "one")
     avpipe("extract", "--dataset", "ave", *backbone, "--cache", "two", "--workers", 2, "--unit-segments", 20)
