@@ -144,6 +144,7 @@ def _found(entry: Entry, told: int | None, pictures: tuple[Path, ...] | None, se
     frames = None
     if pictures is not None:
         frames = (one_per_segment(pictures, whole, settings.frame_position) or ())[:segments]
-    media = entry.media
-    clip = Clip(entry.clip, segments, video=media.video, frames=frames, audio=media.audio, source=entry.source)
+    media, row = entry.media, entry.row
+    source = entry.source or row["media"] or row["frames"] or row["audio"]
+    clip = Clip(entry.clip, segments, video=media.video, frames=frames, audio=media.audio, source=source)
     return Found(clip, whole, told is not None)

@@ -100,3 +100,18 @@ def test_every_dataset_that_is_found_is_checked_subset_by_subset(data):
     assert names == ["ave", "avsbench-avss", "avsbench-ms3"]
     both = json.loads(invoke("--dataset", "avsbench", "--quick", "--json", code=3))
     assert [report["name"] for report in both] == names[1:]
+
+
+def test_a_table_of_ones_own_names_its_rows_and_what_they_share(data):
+    videos = [path.relative_to(data.parent) for path in sorted((data / "ave" / "AVE_Dataset" / "AVE").glob("*.mp4"))]
+    rows = [f"a,{videos[0]},train,x@0-3", f"b,{videos[1]},train,x@9-3", f"c,{videos[0]},test,x@1-2"]
+    (data.parent / "mine.csv").write_text("\n".join(["clip,media,split,events", *rows]))
+    (report,) = json.loads(invoke("--dataset", "mine.csv", "--json", code=3))
+    # The file of the row that is left out is no stray; the third file of the folder is one.
+    assert [(f["kind"], f["where"].rpartition("/")[2]) for f in report["findings"]] == [
+        ("bad-event", "mine.csv line 3"),
+        ("no-split", "mine.csv"),
+        ("same-media", videos[0].name),
+        ("stray-file", videos[2].name),
+    ]
+    assert report["leakage"]["pairs"] == {"train/test": [str(videos[0])]}

@@ -260,7 +260,7 @@ def test_masks_belong_to_segments_by_their_numbers(table, tmp_path):
 
 def test_sources_say_which_clips_are_of_one_recording(table):
     found = table("clip,media,split,segments,source,events\na,v.mp4,train,4,tape 1,\nb,v.mp4,test,4,,\n")
-    assert [clip.source for clip in found.clips] == ["tape 1", ""]
+    assert [clip.source for clip in found.clips] == ["tape 1", "v.mp4"]
 
 
 def test_classes_that_differ_in_case_alone_are_noted(table):

@@ -11,7 +11,8 @@ import xxhash
 from avpipe.pipeline.datasets.check.look import AUDIO, PICTURE, VIDEO
 from avpipe.pipeline.datasets.check.looking import Seen
 from avpipe.pipeline.datasets.check.wanted import Wanted
-from avpipe.pipeline.findings import Finding
+from avpipe.pipeline.findings import NOTE, Finding
+from avpipe.pipeline.manifest import Clip, Dataset
 
 _PIECE_BYTES = 1 << 20
 
@@ -39,6 +40,18 @@ def duplicates(wanted: Mapping[Path, Wanted], seen: Seen) -> Iterator[Finding]:
     for paths in clips.values():
         for path in paths[1:]:
             yield Finding("duplicate-content", str(path.parent), f"the same pictures as {paths[0].parent}")
+
+
+def shared_media(dataset: Dataset) -> Iterator[Finding]:
+    """A note for each clip that has the very files of another one, as rows of a table may."""
+    first: dict[tuple[Path, ...], Clip] = {}
+    for clip in dataset.clips:
+        files = clip.media()
+        other = first.setdefault(files, clip)
+        if files and other is not clip:
+            yield Finding(
+                "same-media", str(files[0]), f"clips {other.id!r} and {clip.id!r} are this one file", level=NOTE
+            )
 
 
 def _same(paths: list[Path], wanted: Mapping[Path, Wanted]) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import own
 from avpipe.pipeline.datasets.check.absent import absences
 from avpipe.pipeline.datasets.check.counts import Count, count, wrong_counts
-from avpipe.pipeline.datasets.check.duplicates import duplicates
+from avpipe.pipeline.datasets.check.duplicates import duplicates, shared_media
 from avpipe.pipeline.datasets.check.folders import FILE, Folders
 from avpipe.pipeline.datasets.check.leakage import Leakage, leakage
 from avpipe.pipeline.datasets.check.lengths import gaps, lengths
@@ -119,6 +119,7 @@ def _beside_others(dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Fol
         *sizes(dataset, seen),
         *formats(seen),
         *duplicates(wanted, seen),
+        *shared_media(dataset),
     ]
 
 

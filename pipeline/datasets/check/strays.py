@@ -36,7 +36,7 @@ def strays(
         misplaced: wanted files that lie in a wrong folder, which are reported as missing.
     """
     lying = {place for path in misplaced for place in (path, *path.parents)}
-    tokens = set(_ID_TEXT.findall(rows))
+    tokens = {part for token in _ID_TEXT.findall(rows) for part in (token, token.rpartition("/")[2])}
     ids = tokens | {token[:_YOUTUBE_ID] for token in tokens}
     inside: dict[Path, dict[str, Wanted]] = defaultdict(dict)
     for path, one in wanted.items():
