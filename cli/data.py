@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from avpipe.cli import render
-from avpipe.cli.data_check import check_command
+from avpipe.cli.data_check import check_command, one_name
 
 app = typer.Typer(no_args_is_help=True, help="Datasets: what is on disk, how to get it, demo data.")
 
@@ -85,6 +85,7 @@ def _where(entry: dict[str, Any]) -> str:
 
 @app.command("make")
 def make(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="The same as --dataset.")] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
@@ -112,10 +113,11 @@ def make(
     from avpipe.pipeline.errors import UsageError
     from avpipe.stages.demo.generate import make_demo
 
-    wanted = USUAL if dataset is None else (dataset,)
+    chosen = one_name([name] if name is not None else [], dataset)
+    wanted = USUAL if chosen is None else (chosen,)
     if out is not None and len(wanted) > 1:
-        raise UsageError(f"--out {out} names one folder, but {len(wanted)} datasets are to be made: add --dataset NAME")
-    for name in wanted:
-        folder = out or datasets.DEFAULT_FOLDER / datasets.folder(name)
-        made = make_demo(name, folder, seed=seed, clips=clips, workers=workers)
-        render.line(f"{name}: {'made' if made else 'already there'}: {folder}")
+        raise UsageError(f"--out {out} names one folder, but {len(wanted)} datasets are to be made: name one")
+    for each in wanted:
+        folder = out or datasets.DEFAULT_FOLDER / datasets.folder(each)
+        made = make_demo(each, folder, seed=seed, clips=clips, workers=workers)
+        render.line(f"{each}: {'made' if made else 'already there'}: {folder}")

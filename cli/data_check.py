@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,7 +25,10 @@ NAMES_SHOWN = 5
 def check_command(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the reading, such as release=first."),
+        typer.Argument(
+            metavar="NAME|KEY=VALUE",
+            help="The same as --dataset; settings of the reading, such as release=first.",
+        ),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Name, or a table of your own. [default: every dataset that is found]")
@@ -43,7 +47,9 @@ def check_command(
     from avpipe.cli.extract import settings_of
     from avpipe.pipeline.datasets.check import Lookout, check, requests
 
-    wanted = requests(dataset, root, task, settings_of(overrides or ()))
+    names = [text for text in overrides or () if "=" not in text]
+    settings = settings_of([text for text in overrides or () if "=" in text])
+    wanted = requests(one_name(names, dataset), root, task, settings)
     with Lookout(workers or os.cpu_count() or 1, quick) as lookout:
         reports = [check(request, lookout) for request in wanted]
     if as_json:
@@ -54,6 +60,20 @@ def check_command(
         render.line(_summary(reports))
     if any(report.faults for report in reports):
         raise typer.Exit(EXIT_FAULTS)
+
+
+def one_name(names: Sequence[str], dataset: str | None) -> str | None:
+    """The dataset that is named, with or without `--dataset` in front.
+
+    Raises:
+        UsageError: several are.
+    """
+    from avpipe.pipeline.errors import UsageError
+
+    found = list(dict.fromkeys([*names, *([dataset] if dataset is not None else [])]))
+    if len(found) > 1:
+        raise UsageError(f"several datasets are named, {' and '.join(map(repr, found))}: give one of them")
+    return found[0] if found else None
 
 
 def _print(report: Report, limit: int | None) -> None:
@@ -69,7 +89,7 @@ def _print(report: Report, limit: int | None) -> None:
         if limit is not None and len(findings) > limit:
             render.line(f"  and {len(findings) - limit} more: --all prints them")
     _print_leakage(report)
-    render.line(f"{report.files} files looked at in {report.seconds:.1f} s")
+    render.line(f"{_several(report.files, 'file')} looked at in {report.seconds:.1f} s")
     render.line()
 
 
@@ -81,11 +101,14 @@ def _print_leakage(report: Report) -> None:
     shared = report.leakage
     for pair, names in shared.pairs.items():
         more = ", ..." if len(names) > NAMES_SHOWN else ""
-        render.line(f"leakage: {pair} share {len(names)} recordings: {', '.join(names[:NAMES_SHOWN])}{more}")
+        render.line(
+            f"leakage: {pair} share {_several(len(names), 'recording')}: {', '.join(names[:NAMES_SHOWN])}{more}"
+        )
     if shared.pairs:
         between = ", ".join(f"{number} in {part}" for part, number in shared.parts.items())
+        known = "" if report.own else "; known of the dataset, and no fault"
         in_all = f"{len(shared.names)} of {shared.recordings} recordings are in more than one split"
-        render.line(f"leakage: {in_all}{f' ({between})' if between else ''}; known of the dataset, and no fault")
+        render.line(f"leakage: {in_all}{f' ({between})' if between else ''}{known}")
 
 
 def _summary(reports: list[Report]) -> str:

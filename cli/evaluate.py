@@ -10,6 +10,7 @@ import typer
 from avpipe.cli import render
 
 SCORES = ("accuracy", "miou", "fscore")
+TEST_SELECTED = "the epoch was chosen on the test split (select=test): compare with test-selected results only"
 
 
 def evaluate_command(
@@ -51,4 +52,4 @@ def show_scores(result: dict[str, Any]) -> None:
         render.line(f"not scored: {result['unlabelled_segments']} segments of scored samples without a mask")
     render.line(f"epoch {result['epoch']} ({result['selected_by']})")
     if result.get("selection") == "test":
-        render.line("the epoch was chosen on the test split (select=test): compare with test-selected results only")
+        render.line(TEST_SELECTED)

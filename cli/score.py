@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.evaluate import TEST_SELECTED
 
 
 def score_command(
@@ -85,13 +86,17 @@ def _show(result: dict[str, Any]) -> None:
 
 
 def _remarks(result: dict[str, Any]) -> list[str]:
-    """What was not as it should be."""
+    """What a reader of the scores should know."""
     found = []
+    if result["selection"] == "test":
+        found.append(TEST_SELECTED)
     if result["missing_segments"]:
         found.append(f"{result['missing_segments']} segments of other samples without one, scored as nothing found")
     if bare := result["unlabelled_samples"]:
         shown = ", ".join(bare[:3]) + (", ..." if len(bare) > 3 else "")
         found.append(f"not scored: {len(bare)} more samples of {result['split']} without annotation ({shown})")
+    if result["other_splits"]:
+        found.append(f"ignored: predictions of {result['other_splits']} samples of other splits")
     if result["unlabelled_segments"]:
         found.append(f"not scored: {result['unlabelled_segments']} segments of scored samples without a mask")
     if result.get("unknown_answers"):

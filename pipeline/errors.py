@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+from pathlib import Path
+
+_SHOWN = 200
+"""Characters of a value that a message repeats."""
 
 
 class AvpipeError(Exception):
@@ -16,6 +21,22 @@ class UsageError(AvpipeError, ValueError):
     """The request is wrong: an unknown name, a missing file, options that clash. Change the request."""
 
     exit_code = 2
+
+
+class UnusableAnnotations(UsageError):
+    """A file of annotations cannot be used at all: missing, damaged, or of something else. Fetch or repair it.
+
+    Args:
+        where: the file, with a line where there is one.
+        what: what is wrong with it, as the rest of a sentence, and what to do next.
+    """
+
+    def __init__(self, where: Path | str, what: str) -> None:
+        super().__init__(where, what)  # both of them, so that it survives pickling
+        self.where, self.what = str(where), what
+
+    def __str__(self) -> str:
+        return f"annotation file {self.where} {self.what}"
 
 
 class InputRejected(AvpipeError):
@@ -80,4 +101,11 @@ def unknown_name(kind: str, name: str, known: Iterable[str], *, listing: str = "
         tail = listing
     else:
         tail = f"known: {', '.join(names[:12])}{', ...' if len(names) > 12 else ''}"
-    return UsageError(f"unknown {kind} {name!r}: {tail}")
+    return UsageError(f"unknown {kind} {shown(name)}: {tail}")
+
+
+def shown(value: object) -> str:
+    """A value as a message repeats it: a text in quotes, and what is long is cut."""
+    if isinstance(value, str):
+        return repr(value) if len(value) <= _SHOWN else f"{value[:_SHOWN]!r}... ({len(value)} characters)"
+    return reprlib.repr(value)

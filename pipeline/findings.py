@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 FAULT, NOTE = "fault", "note"
 """Levels: something is wrong with this copy of the data; or worth knowing, and no reason to stop."""
+NO_TABLE = ("missing-table", "empty-table", "unusable")
+"""Kinds of findings on a file of annotations that gives nothing; what follows from that is not told again."""
 
 
 @dataclass(frozen=True, slots=True)

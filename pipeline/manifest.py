@@ -6,6 +6,7 @@ Clips and samples are kept apart because several samples or questions may lie on
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,14 @@ class Question:
         values: what stands for the placeholders, in order.
         type: what it asks about and how, such as `Audio-Visual/Counting`.
         answer: place of the right answer in the dataset's classes.
+        number: id that its release gives it, None where there is none; several may have the same.
     """
 
     template: str
     values: tuple[str, ...]
     type: str
     answer: int
+    number: int | None = None
 
     @property
     def text(self) -> str:
@@ -138,6 +141,8 @@ class Dataset:
         options: what the user chose about reading it, by name; see `datasets.registry`.
         spare_media: media files that its layout has beside those that the clips are read from, there or not.
         mask_files: every mask file that its layout has, there or not; empty where the samples name them all.
+        left_out: rows of its files that cannot be used, each once, by what they would have counted as: `samples of
+            train`, or `samples` where the split is not known; `audio events of test`, `audio events` and so on.
     """
 
     name: str
@@ -153,6 +158,7 @@ class Dataset:
     options: dict[str, str] = field(default_factory=dict)
     spare_media: tuple[Path, ...] = ()
     mask_files: tuple[Path, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -11,6 +11,8 @@ from typing import Any
 
 TEST_SELECTED = "+test-selected"
 """What a protocol's name ends with where the epoch was chosen on test."""
+SELECTIONS = ("val", "test", "last")
+"""What `selection` may say."""
 _LAST = "last epoch"
 
 
@@ -38,9 +40,24 @@ def selection(chosen_by: str) -> str:
     return "last" if chosen_by.startswith(_LAST) else chosen_by.split(" ")[0]
 
 
-def protocol_name(protocol: str, selection: str) -> str:
+def protocol_name(protocol: str, selection: str | None) -> str:
     """The protocol's name, marked where the epoch was chosen on test."""
     return protocol + TEST_SELECTED if selection == "test" else protocol
+
+
+def by_protocol(scores: dict[str, Any], selection: str | None) -> dict[str, Any]:
+    """Scores of a metric as `protocol`, `metrics` and, where there are others, `other_protocols`; see `protocol_name`.
+
+    Args:
+        scores: numbers, beside them `protocol`, and perhaps the same of `other_protocols` by name.
+        selection: the split on which the epoch was chosen, None where that is not known.
+    """
+    metrics = {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")}
+    found = {"protocol": protocol_name(scores["protocol"], selection), "metrics": metrics}
+    if "other_protocols" in scores:
+        marked = {protocol_name(name, selection): other for name, other in scores["other_protocols"].items()}
+        found["other_protocols"] = {name: {**other, "protocol": name} for name, other in marked.items()}
+    return found
 
 
 def _validated(history: list[dict[str, Any]]) -> bool:

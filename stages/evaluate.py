@@ -40,7 +40,7 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import SPLITS, Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.baselines import best_constant_mask, majority_class
-from avpipe.stages.best import protocol_name, selection
+from avpipe.stages.best import by_protocol, selection
 from avpipe.stages.inference import load_trained, predict_samples
 from avpipe.stages.metrics import ave
 from avpipe.stages.runs import RunConfig
@@ -67,7 +67,8 @@ def evaluate(
     """Scores the best checkpoint of a run and writes `metrics.json` and `predictions-<split>.npz` into its folder.
 
     Predictions hold `ids` (samples), `segments` (how many each has) and, for all segments one after the other,
-    `scores` `[segments, classes]` and `predicted` class ids (events) or `logits` `[segments, H, W]` (segmentation).
+    `scores` `[segments, classes]` and `predicted` class ids (events) or `logits` `[segments, H, W]` (segmentation);
+    and `selection` as `metrics.json` has it, so that `avpipe score` names the same protocol.
 
     Args:
         run: the run folder.
@@ -111,7 +112,7 @@ def evaluate(
         "split": split,
         "task": config.model.task,
         **{key: getattr(config.train, key) for key in ("method", "modality", "stage", "seed")},
-        **_by_protocol(scores, chosen_on),
+        **by_protocol(scores, chosen_on),
         "samples": len(samples),
         "unlabelled": len(bare := unlabelled(inputs.dataset, split)),
         "unlabelled_samples": list(bare),
@@ -126,20 +127,10 @@ def evaluate(
         "seconds": round(time.perf_counter() - start, 3),
         "predictions": f"predictions-{split}.npz",
     }
-    _write_predictions(run / f"predictions-{split}.npz", samples, found, task)
+    _write_predictions(run / f"predictions-{split}.npz", samples, found, task, chosen_on)
     name = "metrics.json" if split == "test" else f"metrics-{split}.json"
     checkpoint.write_atomic(run / name, json.dumps(result, indent=2, ensure_ascii=False).encode())
     return result
-
-
-def _by_protocol(scores: dict[str, Any], chosen_on: str) -> dict[str, Any]:
-    """Scores as `protocol`, `metrics` and, where there are others, `other_protocols`; see `protocol_name`."""
-    metrics = {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")}
-    found = {"protocol": protocol_name(scores["protocol"], chosen_on), "metrics": metrics}
-    if "other_protocols" in scores:
-        marked = {protocol_name(name, chosen_on): other for name, other in scores["other_protocols"].items()}
-        found["other_protocols"] = {name: {**other, "protocol": name} for name, other in marked.items()}
-    return found
 
 
 def checkpoint_hash(run: Path) -> str:
@@ -165,19 +156,24 @@ def _baselines(
     if isinstance(task, EventsTask):
         usual = majority_class(training, config.model.classes)
         scores = task.score(task.constant(i, usual) for i in range(len(task.truth)))
-        return {"majority_class": {**_by_protocol(scores, chosen_on)["metrics"], "class": config.classes[usual]}}
+        return {"majority_class": {**by_protocol(scores, chosen_on)["metrics"], "class": config.classes[usual]}}
     mask = best_constant_mask(SegmentationTask(training, config.model.mask_size))
     scores = task.score(task.constant(i, mask) for i in range(len(task.samples)))
-    by_protocol = _by_protocol(scores, chosen_on)
-    others = {"other_protocols": by_protocol["other_protocols"]}
-    return {"constant_mask": {**by_protocol["metrics"], "share_on": float(mask.mean()), **others}}
+    named = by_protocol(scores, chosen_on)
+    others = {"other_protocols": named["other_protocols"]}
+    return {"constant_mask": {**named["metrics"], "share_on": float(mask.mean()), **others}}
 
 
 def _write_predictions(
-    path: Path, samples: Sequence[Sample], found: Sequence[Prediction], task: EventsTask | SegmentationTask
+    path: Path,
+    samples: Sequence[Sample],
+    found: Sequence[Prediction],
+    task: EventsTask | SegmentationTask,
+    chosen_on: str,
 ) -> None:
     flat = np.concatenate(found)
     arrays = {"ids": np.array([sample.id for sample in samples]), "segments": np.array([len(one) for one in found])}
+    arrays["selection"] = np.array(chosen_on)
     if isinstance(task, EventsTask):
         arrays |= {"scores": flat, "predicted": ave.decide(flat)}
     else:

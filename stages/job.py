@@ -129,7 +129,8 @@ def _choose(dataset: Dataset, modality: str, wish: Wish) -> BackboneChoice:
         if choice.model.partition(".")[0] not in model_names():
             raise EnvironmentLacking(
                 f"the default {modality} backbone of {dataset.name}, {choice.model}, cannot be loaded by this version: "
-                f"choose another, such as --{modality} vit_base_patch16_224 --weights FILE"
+                f"choose another, such as --{modality} vit_base_patch16_224 --weights FILE, or the tiny ones that ship "
+                "with avpipe, to try things out: --visual test_vit --audio test_vit --weights demo"
             )
     given = {name: getattr(wish, name) for name in ("weights", "image_size") if getattr(wish, name) is not None}
     return replace(choice, **given)

@@ -7,11 +7,12 @@ rows, and within a row in the order of the other axes.
 
 from __future__ import annotations
 
+import math
 import re
 
 import numpy as np
 
-from avpipe.pipeline.cache_import.npy import rejected
+from avpipe.pipeline.cache_import.npy import MOST_BYTES, rejected
 from avpipe.pipeline.errors import UsageError
 
 _LETTERS = re.compile(r"T[NHWC]+")
@@ -62,7 +63,7 @@ def row_shape(shape: tuple[int, ...], axes: str, segments: int) -> tuple[int, in
         segments: segments of the clip.
 
     Raises:
-        InputRejected: the array does not fit the clip or the axes.
+        InputRejected: the array does not fit the clip or the axes, or a segment is more than memory holds.
     """
     if len(shape) != len(axes):
         raise rejected(f"shape {list(shape)} does not have the axes {axes}")
@@ -70,7 +71,10 @@ def row_shape(shape: tuple[int, ...], axes: str, segments: int) -> tuple[int, in
         raise rejected(f"{shape[0]} rows for {segments} segments: expected as many, or a whole number of rows for each")
     sizes = dict(zip(axes, shape, strict=True))
     channels = sizes.pop("C")
-    return int(np.prod(list(sizes.values()), dtype=np.int64)) // segments, channels
+    tokens_each = math.prod(sizes.values()) // segments
+    if 4 * tokens_each * channels > MOST_BYTES:
+        raise rejected(f"shape {list(shape)} makes {tokens_each} x {channels} a segment: are these features?")
+    return tokens_each, channels
 
 
 def tokens(values: np.ndarray, axes: str) -> np.ndarray:

@@ -23,6 +23,9 @@ STAGE = "features"
 MAGIC = b"\x93NUMPY"
 WHOLE_BYTES = 256 * 2**20
 """Most bytes that are held at once where values cannot be read row by row."""
+MOST_BYTES = 2**30
+"""Most bytes of one clip in a table, or of one segment in a file of its own: no features are that large, but a sparse
+file says so of itself in a few bytes."""
 
 
 def rejected(reason: str, hint: str = "") -> InputRejected:
@@ -64,6 +67,7 @@ class NpyRows:
         """Rows `start` to `stop` - 1, in the array's own type."""
         if self._whole is not None:
             return self._whole[start:stop]
+        require_small(self._name, (stop - start, *self.shape[1:]), self.dtype)
         self._file.seek(self._start + start * self._row_bytes)
         values = np.frombuffer(self._take((stop - start) * self._row_bytes), self.dtype)
         return values.reshape(stop - start, *self.shape[1:])
@@ -110,7 +114,7 @@ def require_npy(path: Path, file: BinaryIO) -> None:
     head = file.read(len(MAGIC))
     if head == MAGIC:
         return
-    check_file(path, STAGE)  # names empty files, pointers and text
+    check_file(path, STAGE, "features")  # names empty files, pointers and text
     what = "a pickle, which is never loaded" if head.startswith(b"\x80") else "no npy file"
     raise rejected(f"{path}: {what}", "save the values with numpy.save")
 
@@ -138,3 +142,13 @@ def require_numbers(name: str, dtype: np.dtype) -> None:
         raise rejected(f"{name}: holds pickled objects, which are never loaded", "save plain numbers with numpy.save")
     if dtype.kind not in "fiu":
         raise rejected(f"{name}: holds {dtype}, not numbers")
+
+
+def require_small(name: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuses what no memory holds, before it is read.
+
+    Raises:
+        InputRejected: values of this shape take more than `MOST_BYTES`.
+    """
+    if (size := math.prod(shape) * dtype.itemsize) > MOST_BYTES:
+        raise rejected(f"{name}: {size} bytes for values of shape {list(shape)}: are these features?")

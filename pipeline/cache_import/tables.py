@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
-from avpipe.pipeline.cache_import.npy import WHOLE_BYTES, NpyRows, rejected, require_npy, require_numbers
+from avpipe.pipeline.cache_import.npy import WHOLE_BYTES, NpyRows, rejected, require_npy, require_numbers, require_small
 from avpipe.pipeline.errors import InputRejected, UsageError
 
 SUFFIXES = (".h5", ".hdf5", ".npy", ".npz")
@@ -129,6 +129,9 @@ class H5Table:
             self._values = sets[name]
             require_numbers(str(path), self._values.dtype)
             self.shape = _require_clips(path, self._values.shape)
+            require_small(f"{path}: one clip", self.shape[1:], self._values.dtype)
+            if ids is not None and ids.size * ids.dtype.itemsize > WHOLE_BYTES:
+                raise rejected(f"{path}: {IDS!r} takes {ids.size * ids.dtype.itemsize} bytes: is it a list of clips?")
             self.ids = None if ids is None else _texts(path, np.asarray(ids[()]))
         except BaseException:
             self._file.close()

@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from avpipe.pipeline.datasets.ave_match import match
-from avpipe.pipeline.datasets.ave_rows import HEADER, Placed, read_rows
+from avpipe.pipeline.datasets.ave_rows import HEADER, Placed, read_rows, read_set
 from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.datasets.text import gather
+from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
@@ -41,7 +42,7 @@ def read_ave(name: str, root: Path) -> Dataset:
         the findings.
 
     Raises:
-        UsageError: an annotation file is missing or is no text, or no row of Annotations.txt can be read.
+        UnusableAnnotations: Annotations.txt or every Set file is missing or is no text, or no row can be read.
     """
     manifest = manifest_of(name)
     base = root / BASE if (root / BASE / ANNOTATIONS).is_file() else root
@@ -51,9 +52,15 @@ def read_ave(name: str, root: Path) -> Dataset:
     if not annotations.rows:
         faults = annotations.findings
         reason = f"no row of the form {HEADER}: {faults[0]}" if faults else "no row"
-        raise UsageError(f"{base / ANNOTATIONS} has {reason}; fetch the file again")
-    sets = {split: read_rows(base / f"{split}Set.txt", classes, segments, headed=False) for split in SPLITS}
-    matched, unmatched = match(base / ANNOTATIONS, annotations, sets)
+        raise UnusableAnnotations(base / ANNOTATIONS, f"has {reason}; fetch the file again")
+    sets = {split: read_set(base / f"{split}Set.txt", split, classes, segments) for split in SPLITS}
+    if not any(file.there for file in sets.values()):
+        first = next(iter(sets.values())).findings[0]
+        raise UnusableAnnotations(first.where, f"{first.what}; the other Set files cannot be read either")
+    matched, unmatched, left_out = match(base / ANNOTATIONS, annotations, sets)
+    files = {base / ANNOTATIONS: annotations} | {base / f"{split}Set.txt": file for split, file in sets.items()}
+    for path, file in files.items():
+        unmatched = gather(unmatched, path, file.count)
     rows = [placed for _, placed in matched]
     findings = [*annotations.findings, *(finding for file in sets.values() for finding in file.findings), *unmatched]
     in_order = sorted(rows, key=lambda placed: placed.number)
@@ -69,6 +76,7 @@ def read_ave(name: str, root: Path) -> Dataset:
         clips=tuple(places.clip(video, video, segments, pick) for video in videos),
         samples=tuple(_sample(split, placed, classes, segments) for split, placed in matched),
         findings=(*findings, *_oddities(in_order)),
+        left_out=left_out,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +17,7 @@ _ALIKE_OF_VIDEO = 2
 
 def match(
     path: Path, annotations: AveFile, sets: Mapping[str, AveFile]
-) -> tuple[list[tuple[str, Placed]], list[Finding]]:
+) -> tuple[list[tuple[str, Placed]], list[Finding], dict[str, int]]:
     """Matches the rows of the Set files to those of Annotations.txt, which give the numbers.
 
     Args:
@@ -26,7 +26,8 @@ def match(
         sets: the Set file of each split.
 
     Returns:
-        Split and row of Annotations.txt, in the order of the Set files; findings on rows that are left out. A row whose
+        Split and row of Annotations.txt, in the order of the Set files; findings on rows that are left out; and their
+        number, as in `Dataset.left_out`, each once: those of Set files, and those that are in none. A row whose
         counterpart in the other file is broken is left out with it, and only the broken one is in the findings.
     """
     free: dict[Row, list[Placed]] = defaultdict(list)
@@ -51,8 +52,13 @@ def match(
     left = {placed.number: placed for rows in free.values() for placed in rows}
     findings += _lost(path, lost, left, list(annotations.broken))
     used = {official.row: official for _, official in matched}
-    findings += _left(path, list(left.values()), used, sets)
-    return matched, findings
+    twice, nowhere = _left(path, list(left.values()), used, sets)
+    findings += [*twice, *_nowhere(path, nowhere, sets)]
+    splits = Counter(split for split, _ in matched)
+    left_out = {f"samples of {split}": file.count - splits[split] for split, file in sets.items()}
+    # A row of a Set file that nothing resembles may be one of those that are in none: no row is counted as both.
+    beyond = annotations.count - len(twice) - sum(file.count for file in sets.values())
+    return matched, findings, {**left_out, "samples": max(0, min(len(nowhere), beyond))}
 
 
 def _lost(path: Path, lost: list[Placed], left: dict[int, Placed], broken: list[tuple[str, ...]]) -> list[Finding]:
@@ -84,8 +90,10 @@ def _fields(row: Row) -> tuple[str, ...]:
     return row.category, row.video, str(row.start), str(row.end)
 
 
-def _left(path: Path, left: list[Placed], used: Mapping[Row, Placed], sets: Mapping[str, AveFile]) -> list[Finding]:
-    """Findings on rows of Annotations.txt that are in no Set file."""
+def _left(
+    path: Path, left: list[Placed], used: Mapping[Row, Placed], sets: Mapping[str, AveFile]
+) -> tuple[list[Finding], list[Finding]]:
+    """Findings on rows of Annotations.txt that are there twice, and on those that are in no Set file."""
     broken = [fields for file in sets.values() for fields in file.broken]
     twice, nowhere = [], []
     for placed in sorted(left, key=lambda placed: placed.number):
@@ -96,11 +104,18 @@ def _left(path: Path, left: list[Placed], used: Mapping[Row, Placed], sets: Mapp
         elif not _absorbed(placed.row, broken):
             what = f"row {placed.number} is in none of the Set files"
             nowhere.append(Finding("no-split", placed.where, what, done))
-    empty = [path.with_name(f"{split}Set.txt") for split, file in sets.items() if not (file.rows or file.broken)]
-    if len(nowhere) > 1 and empty:
-        what = f"the file is empty, and {len(nowhere)} rows of {path.name} are in none of the Set files"
-        nowhere = [Finding("empty-table", str(file), what, "rows left out") for file in empty]
-    return twice + nowhere
+    return twice, nowhere
+
+
+def _nowhere(path: Path, findings: list[Finding], sets: Mapping[str, AveFile]) -> list[Finding]:
+    """Findings on rows that are in no Set file, without those that follow from a Set file that has no row."""
+    if not all(file.there for file in sets.values()):
+        return []  # one of which nothing could be read would name them
+    empty = [path.with_name(f"{split}Set.txt") for split, file in sets.items() if not file.count]
+    if len(findings) <= 1 or not empty:
+        return findings
+    what = f"the file is empty, and {len(findings)} rows of {path.name} are in none of the Set files"
+    return [Finding("empty-table", str(file), what, "rows left out") for file in empty]
 
 
 def _absorbed(row: Row, broken: list[tuple[str, ...]]) -> bool:

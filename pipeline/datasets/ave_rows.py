@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpipe.pipeline.datasets.text import at_line, gather, is_file_name, read_lines
+from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import NOTE, Finding
 
 HEADER = "Category&VideoID&Quality&StartTime&EndTime"
@@ -42,11 +43,18 @@ class AveFile:
         rows: every row that can be used; the others keep their numbers.
         broken: fields of every other row.
         findings: on the other rows and on headers that should not be.
+        there: False where the file could not be read at all.
     """
 
     rows: tuple[Placed, ...]
     broken: tuple[tuple[str, ...], ...]
     findings: tuple[Finding, ...]
+    there: bool = True
+
+    @property
+    def count(self) -> int:
+        """Rows that it has, broken ones among them."""
+        return len(self.rows) + len(self.broken)
 
 
 def read_rows(path: Path, classes: tuple[str, ...], segments: int, *, headed: bool) -> AveFile:
@@ -60,7 +68,7 @@ def read_rows(path: Path, classes: tuple[str, ...], segments: int, *, headed: bo
             met, and a fixed choice would shift every label. A header in another place or with other names is one.
 
     Raises:
-        UsageError: the file is missing or is no text.
+        UnusableAnnotations: the file is missing or is no text.
     """
     lines = [(n, _fields(line)) for n, line in enumerate(read_lines(path), start=1) if line.strip()]
     findings: list[Finding] = []
@@ -86,6 +94,15 @@ def read_rows(path: Path, classes: tuple[str, ...], segments: int, *, headed: bo
             findings.append(Finding(row[0], where, row[1], f"row left out: {'&'.join(fields)!r}"))
         place += 1
     return AveFile(tuple(rows), tuple(broken), tuple(gather(findings, path, place)))
+
+
+def read_set(path: Path, split: str, classes: tuple[str, ...], segments: int) -> AveFile:
+    """Reads the Set file of a split; one that is missing or is no text is a finding, and costs that split alone."""
+    try:
+        return read_rows(path, classes, segments, headed=False)
+    except UnusableAnnotations as error:
+        kind = "unusable" if path.is_file() else "missing-table"
+        return AveFile((), (), (Finding(kind, str(path), error.what, f"there is no {split} split"),), there=False)
 
 
 def _fields(line: str) -> tuple[str, ...]:
@@ -124,7 +141,7 @@ def _order(
         }
         if fits[said] > fits[official]:
             what, done = f"columns in another order, {'&'.join(header)!r}", "read as the header says"
-            findings.append(Finding("wrong-header", at_line(path, line), what, done))
+            findings.append(Finding("header", at_line(path, line), what, done, NOTE))
             return said
     what, done = f"the header {'&'.join(header)!r} is not {HEADER!r}", "rows read in the official order"
     findings.append(Finding("wrong-header", at_line(path, line), what, done))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,4 +46,5 @@ def read_avsbench(name: str, root: Path) -> Dataset:
         findings=tuple(finding for part in parts for finding in part.findings),
         spare_media=tuple(path for part in parts for path in part.spare_media),
         mask_files=tuple(path for part in parts for path in part.mask_files),
+        left_out=dict(sum((Counter(part.left_out) for part in parts), Counter())),
     )

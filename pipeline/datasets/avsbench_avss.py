@@ -26,7 +26,7 @@ TABLE, LABELS = "metadata.csv", "label2idx.json"
 MARKERS = (TABLE,)
 COLUMNS = ("vid", "uid", "s_min", "s_sec", "a_obj", "split", "label")
 NEEDED = ("uid", "split", "label")
-OBJECTS = "a_obj"
+OBJECTS, RECORDING = "a_obj", "vid"
 OFF_SCREEN = "off-the-screen"
 """What the column of objects says beside a class that is not seen."""
 MASKS = ("labels_semantic", "labels_rgb")
@@ -76,7 +76,9 @@ def read_avss(name: str, root: Path) -> Dataset:
         spare = (folder / kind / mask.name for kind in MASKS if kind != drawn.name for mask in masks[:annotated])
         return Entry(clip, masks, annotated, media=(*frames, folder / "audio.wav", *spare))
 
-    dataset = read_subset(name, root, root / TABLE, Shelf(), COLUMNS, NEEDED, entry_of, _fault_of, optional=(OBJECTS,))
+    dataset = read_subset(
+        name, root, root / TABLE, Shelf(), COLUMNS, NEEDED, entry_of, _fault_of, _fits, (OBJECTS, RECORDING)
+    )
     odd = {word: count for word, count in objects.items() if word and word not in dataset.classes[1:]}
     findings = [*dataset.findings, *_about_objects(root / TABLE, odd), *_about_classes(root / LABELS, dataset.classes)]
     return replace(dataset, findings=tuple(findings))
@@ -84,6 +86,11 @@ def read_avss(name: str, root: Path) -> Dataset:
 
 def _fault_of(row: Row) -> Fault | None:
     return None if row["label"] in SEGMENTS else ("unknown-part", f"unknown label {row['label']!r} (v1s, v1m or v2)")
+
+
+def _fits(row: Row) -> bool:
+    """Whether `uid` goes on where `vid` ends, which tells the two columns apart."""
+    return row["uid"].startswith(row.get(RECORDING, ""))
 
 
 def _recording(uid: str, part: str) -> str:

@@ -6,6 +6,7 @@ A clip's id is `<subset>/<name>` under every dataset name, so `avsbench` and `av
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
 
 Masks = tuple[Path | None, ...]
+FRAMES_FROM_VIDEO, SOUND_FROM_VIDEO = "from-video", "sound-from-video"
+"""Kinds of notes on clips whose raw video stands in for missing files."""
 _SHOWN = 3
 """Names that a finding on many clips or files gives."""
 
@@ -49,6 +52,11 @@ def no_fault(row: Row) -> Fault | None:
     return None
 
 
+def any_row(row: Row) -> bool:
+    """For tables whose columns cannot be taken for one another."""
+    return True
+
+
 def read_subset(
     name: str,
     root: Path,
@@ -58,6 +66,7 @@ def read_subset(
     needed: tuple[str, ...],
     entry_of: Callable[[Row], Entry],
     fault_of: Callable[[Row], Fault | None] = no_fault,
+    fits: Callable[[Row], bool] = any_row,
     optional: tuple[str, ...] = (),
 ) -> Dataset:
     """Reads one subset.
@@ -71,6 +80,7 @@ def read_subset(
         needed: those that it must have; the first one names the clip, and `split` is among them.
         entry_of: files and masks of a row that can be used.
         fault_of: what is wrong with a row beyond its name and its split, None where nothing is.
+        fits: whether a row without a fault could be one, by which a header that is wrong about the columns is known.
         optional: columns whose values rows have where the table has them.
 
     Returns:
@@ -78,10 +88,10 @@ def read_subset(
         be used and files that are missing are in the findings.
 
     Raises:
-        UsageError: the table is missing or is no such table.
+        UnusableAnnotations: the table is missing or is no such table.
     """
     subset = name.removeprefix("avsbench-")
-    rows, findings = _usable_rows(table, needed, fault_of, columns, optional)
+    rows, findings, left_out = _usable_rows(table, needed, fault_of, fits, columns, optional)
     entries = [entry_of(row) for row in rows]
     masks = [_existing(shelf, entry.masks, entry.annotated) for entry in entries]
     clips = [entry.clip for entry in entries]
@@ -101,6 +111,7 @@ def read_subset(
         samples=tuple(samples),
         subsets=(subset,),
         findings=tuple(findings),
+        left_out=left_out,
         spare_media=tuple(path for entry in entries for path in _unread(entry)),
         mask_files=tuple(path for entry in entries for path in entry.masks[: entry.annotated]),
     )
@@ -116,10 +127,14 @@ def _usable_rows(
     path: Path,
     needed: tuple[str, ...],
     fault_of: Callable[[Row], Fault | None],
+    fits: Callable[[Row], bool],
     columns: tuple[str, ...],
     optional: tuple[str, ...],
-) -> tuple[list[Row], list[Finding]]:
-    """Rows of a table that can be used, and a finding with its line number for every other one; see `read_subset`."""
+) -> tuple[list[Row], list[Finding], dict[str, int]]:
+    """Rows of a table that can be used; a finding with its line number for every other one; how many these are.
+
+    See `read_subset` and `Dataset.left_out`.
+    """
 
     def fault_alone(row: Row) -> Fault | None:
         if not is_file_name(row[needed[0]]):
@@ -128,10 +143,13 @@ def _usable_rows(
             return "unknown-split", f"unknown split {row['split']!r}"
         return fault_of(row)
 
-    table = read_table(path, Columns(columns, needed, lambda row: fault_alone(row) is None, optional=optional))
+    def fits_alone(row: Row) -> bool:
+        return fault_alone(row) is None and fits(row)
+
+    table = read_table(path, Columns(columns, needed, fits_alone, optional=optional))
     rows: dict[str, Row] = {}
     lines: dict[str, int] = {}
-    told = []
+    told, lost = [], []
     for line, row in table.rows:
         name, fault = row[needed[0]], fault_alone(row)
         if fault is None and name in rows:
@@ -139,8 +157,11 @@ def _usable_rows(
         if fault is None:
             rows[name], lines[name] = row, line
         else:
+            lost.append((row["split"],))
             told.append(Finding(fault[0], at_line(path, line), fault[1], f"row left out: {','.join(row.values())!r}"))
-    return list(rows.values()), table.told(path, told)
+    splits = [next((field for field in fields if field in SPLITS), "") for fields in (*lost, *table.broken)]
+    left_out = Counter(f"samples of {split}" if split else "samples" for split in splits)
+    return list(rows.values()), table.told(path, told), dict(left_out)
 
 
 def _existing(shelf: Shelf, paths: Sequence[Path], expected: int) -> Masks:
@@ -151,9 +172,14 @@ def _existing(shelf: Shelf, paths: Sequence[Path], expected: int) -> Masks:
 def _on_files(base: Path, clips: Sequence[Clip], entries: Sequence[Entry], masks: Sequence[Masks]) -> list[Finding]:
     """Clips that come from their raw videos, and masks that should be there and are not."""
     findings = []
-    if from_video := [clip.id for clip in clips if clip.frames is None]:
-        lacking = f"{len(from_video)} of {len(clips)} clips lack some of their frame pictures: {_first(from_video)}"
-        findings.append(Finding("from-video", str(base), lacking, "raw_videos is used for them", NOTE))
+    without = {
+        FRAMES_FROM_VIDEO: ("some of their frame pictures", [clip.id for clip in clips if clip.frames is None]),
+        SOUND_FROM_VIDEO: ("their wav", [clip.id for clip in clips if clip.audio is None]),
+    }
+    for kind, (files, from_video) in without.items():
+        if from_video:
+            lacking = f"{len(from_video)} of {len(clips)} clips lack {files}: {_first(from_video)}"
+            findings.append(Finding(kind, str(base), lacking, "raw_videos is used for them", NOTE))
     expected = sum(entry.annotated for entry in entries)
     missing = [
         mask

@@ -17,6 +17,7 @@ NAME = "avsbench-s4"
 BASE, SHORT, TABLE = "Single-source", "s4", "s4_meta_data.csv"
 MARKERS = markers(BASE, SHORT, TABLE)
 COLUMNS, NEEDED = ("name", "start", "category", "split"), ("name", "category", "split")
+START = "start"
 
 
 @register(NAME, markers=MARKERS)
@@ -50,4 +51,9 @@ def read_s4(name: str, root: Path) -> Dataset:
         clip = object_clip(shelf, f"s4/{video}", frames, audio, raw, source=video)
         return Entry(clip, masks, 1 if row["split"] == "train" else len(masks), media=(*frames, audio, raw))
 
-    return read_subset(name, root, layout.table, shelf, COLUMNS, NEEDED, entry_of, fault_of)
+    return read_subset(name, root, layout.table, shelf, COLUMNS, NEEDED, entry_of, fault_of, _fits, (START,))
+
+
+def _fits(row: Row) -> bool:
+    """Whether the start is a number, which tells its column from that of the names; it is not used otherwise."""
+    return row.get(START, "0").isdecimal()

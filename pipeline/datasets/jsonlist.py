@@ -9,8 +9,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.datasets.text import what_it_is_instead
+from avpipe.pipeline.errors import UnusableAnnotations
 
+_HEAD_BYTES = 4096
 _BLANK = re.compile(r"[ \t\r\n]*")
 
 
@@ -24,7 +26,7 @@ def read_list(path: Path) -> list[tuple[int, Any]]:
         The line (from 1) on which each item starts, and the item.
 
     Raises:
-        UsageError: the file is missing, damaged, no JSON, or no list.
+        UnusableAnnotations: the file is missing, damaged, no JSON, or no list.
     """
     text = _text(path)
     try:
@@ -33,21 +35,24 @@ def read_list(path: Path) -> list[tuple[int, Any]]:
         what = f"is broken JSON at line {error.lineno} column {error.colno} ({error.msg.lower()})"
     except RecursionError:
         what = "is nested too deep"
-    raise UsageError(f"annotation file {path} {what}: fetch the file again")
+    raise UnusableAnnotations(path, f"{what}: fetch the file again")
 
 
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" and not what_it_is_instead(content[:_HEAD_BYTES].decode(errors="replace")):
             content = gzip.decompress(content)
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except FileNotFoundError as error:
-        raise UsageError(f"annotation file {path} is missing: the dataset's archive has it") from error
+        raise UnusableAnnotations(path, "is missing: the dataset's archive has it") from error
     except UnicodeDecodeError as error:
-        raise UsageError(f"annotation file {path} is no UTF-8 text (byte {error.start}): fetch it again") from error
+        raise UnusableAnnotations(path, f"is no UTF-8 text (byte {error.start}): fetch it again") from error
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"annotation file {path} cannot be read ({error}): fetch the file again") from error
+        raise UnusableAnnotations(path, f"cannot be read ({error}): fetch the file again") from error
+    if other := what_it_is_instead(text):
+        raise UnusableAnnotations(path, other)
+    return text
 
 
 def _items(text: str) -> list[tuple[int, Any]]:

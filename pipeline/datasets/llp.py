@@ -6,16 +6,20 @@ it builds, and every such row is named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from avpipe.pipeline.datasets.llp_dense import Dense, read_dense
 from avpipe.pipeline.datasets.llp_match import differences, told
-from avpipe.pipeline.datasets.llp_weak import ID_LETTERS, Weak, read_weak
+from avpipe.pipeline.datasets.llp_weak import ID_LETTERS, Weak, WeakLabels, read_weak
 from avpipe.pipeline.datasets.llp_weak import TABLES as WEAK_TABLES
 from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
+from avpipe.pipeline.datasets.text import gather
+from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.manifest import Clip, Dataset, Event, Sample
 from avpipe.pipeline.timeline import Timeline
@@ -42,7 +46,7 @@ def read_llp(name: str, root: Path) -> Dataset:
         are odd are in the findings.
 
     Raises:
-        UsageError: a table cannot be read.
+        UnusableAnnotations: no table of weak labels can be read.
     """
     manifest = manifest_of(name)
     classes, segments = tuple(manifest["classes"]), int(manifest["timeline"]["segments"])
@@ -56,10 +60,17 @@ def read_llp(name: str, root: Path) -> Dataset:
             what = "no such file, so val and test have no labels of this kind"
             findings.append(Finding("missing-table", str(base / table), what))
             continue
-        dense[modality] = read_dense(base / table, weak.rows, classes, segments, manifest["known_rows"]["reversed"])
+        try:
+            dense[modality] = read_dense(base / table, weak.rows, classes, segments, manifest["known_rows"]["reversed"])
+        except UnusableAnnotations as error:
+            what = "val and test have no labels of this kind"
+            findings.append(Finding("unusable", str(base / table), error.what, what))
     findings += told(weak, list(dense.values()), manifest)
     if len(dense) == len(DENSE_TABLES) and all(table.count for table in dense.values()):
-        findings += differences(weak, list(dense.values()), manifest)
+        differing = differences(weak, list(dense.values()), manifest)
+        for split, table in WEAK_TABLES.items():
+            differing = gather(differing, base / table, sum(row.split == split for row in weak.rows.values()))
+        findings += differing
     bases = (base / "LLP_dataset", *(root / other / "LLP_dataset" for other in BASES), base, root)
     places = find_places(bases, ("video", "videos"), ("frame", "frames"), ("audio", "wave"))
     pick = partial(one_per_segment, segments=segments, position=position)
@@ -90,4 +101,14 @@ def read_llp(name: str, root: Path) -> Dataset:
             for row in weak.rows.values()
         ),
         findings=tuple(findings),
+        left_out=_left_out(weak, dense, manifest),
     )
+
+
+def _left_out(weak: WeakLabels, dense: Mapping[str, Dense], manifest: Mapping[str, Any]) -> dict[str, int]:
+    """As in `Dataset`; rows that name no video in the official file either are no part of its counts."""
+    known = manifest["known_rows"]["unmatched"]
+    left_out = {f"samples of {split}": number for split, number in weak.lost.items()}
+    for modality, table in dense.items():
+        left_out[f"{modality} events"] = table.unread + sum(row.name not in known for row in table.orphans)
+    return left_out

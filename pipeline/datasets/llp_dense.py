@@ -38,6 +38,7 @@ class Dense:
         lost: every value of the rows that were left out, so that classes and videos may be lacking elsewhere.
         findings: on its rows, but for orphans.
         count: rows that the table has.
+        unread: how many rows were left out for what stands in them.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Dense:
     lost: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
     count: int = 0
+    unread: int = 0
 
 
 def read_dense(
@@ -61,9 +63,13 @@ def read_dense(
         reversed_names: videos that have an event in the official file that ends before it starts.
 
     Raises:
-        UsageError: the file is missing or is no such table.
+        UnusableAnnotations: the file is missing or is no such table.
     """
-    columns = Columns(_COLUMNS, _COLUMNS, lambda row: _fault(row, classes, segments) is None, delimiter="\t")
+
+    def fits(row: Row) -> bool:  # a row may end before it starts, but not most of them: then the columns are swapped
+        return _fault(row, classes, segments) is None and float(row["onset"]) <= float(row["offset"])
+
+    columns = Columns(_COLUMNS, _COLUMNS, fits, delimiter="\t")
     table = read_table(path, columns)
     dense = Dense(path, findings=list(table.findings), count=table.count)
     dense.lost.update(value for fields in table.broken for value in fields)
@@ -79,6 +85,7 @@ def read_dense(
         start, end = (int(float(values[column])) for column in ("onset", "offset"))
         row = DenseRow(name, Event(classes.index(label), start, end), line)
         (rows if name in names else dense.orphans).append(row)
+    dense.unread = dense.count - len(rows) - len(dense.orphans)
     _collect(dense, rows, reversed_names)
     return dense
 

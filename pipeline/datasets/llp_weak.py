@@ -8,6 +8,7 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.tables import Columns, Row, read_table
 from avpipe.pipeline.datasets.text import at_line, is_file_name
+from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import NOTE, Finding
 
 TABLES = {"train": "AVVP_train.csv", "val": "AVVP_val_pd.csv", "test": "AVVP_test_pd.csv"}
@@ -33,15 +34,17 @@ class WeakLabels:
 
     Attributes:
         rows: rows that can be used, by name.
-        left_out: what stands in place of a name in the other rows.
-        nameless: classes of each row that was left out for its name.
-        missing: splits without a row.
+        left_out: what stands in place of a name in the other rows of val and test, of which there are dense labels.
+        nameless: classes of each of these that was left out for its name.
+        missing: of val and test, splits without a row that can be used.
+        lost: how many rows of each split were left out.
     """
 
     rows: dict[str, Weak] = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     nameless: list[set[int]] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    lost: dict[str, int] = field(default_factory=dict)
 
 
 def read_weak(base: Path, classes: tuple[str, ...], findings: list[Finding]) -> WeakLabels:
@@ -50,13 +53,14 @@ def read_weak(base: Path, classes: tuple[str, ...], findings: list[Finding]) -> 
     Args:
         base: the folder of the tables.
         classes: names of the classes.
-        findings: gets one for every table that is missing and for every row that is broken or odd.
+        findings: gets one for every table that is missing or is no table, and for every row that is broken or odd.
 
     Raises:
-        UsageError: a table is no table.
+        UnusableAnnotations: no table can be read.
     """
     weak = WeakLabels()
     videos: dict[str, Weak] = {}
+    unusable: UnusableAnnotations | None = None
     columns = Columns(
         official=("filename", "event_labels"),
         needed=("filename", "event_labels"),
@@ -67,15 +71,21 @@ def read_weak(base: Path, classes: tuple[str, ...], findings: list[Finding]) -> 
         path = base / name
         if not path.is_file():
             findings.append(Finding("missing-table", str(path), f"no such file, so there is no {split} split"))
-            weak.missing.append(split)
             continue
-        table = read_table(path, columns)
+        try:
+            table = read_table(path, columns)
+        except UnusableAnnotations as error:
+            findings.append(Finding("unusable", str(path), error.what, f"there is no {split} split"))
+            unusable = unusable or error
+            continue
         told: list[Finding] = []
         for line, values in table.rows:
             where = at_line(path, line)
             row = _parse(values, split, classes, where, videos)
             if isinstance(row, Finding):
                 told.append(row)
+                if split == "train":
+                    continue
                 weak.left_out.add(values["filename"])
                 if row.kind == "bad-id":
                     weak.nameless.append({classes.index(label) for label in _labels(values) if label in classes})
@@ -83,9 +93,13 @@ def read_weak(base: Path, classes: tuple[str, ...], findings: list[Finding]) -> 
             weak.rows[row.name] = videos[row.name[:ID_LETTERS]] = row
             told += _doubled(values, where)
         findings += table.told(path, told)
-        weak.left_out.update(fields[0] for fields in table.broken if fields)
-        if not table.count:
-            weak.missing.append(split)
+        weak.lost[split] = table.count - sum(row.split == split for row in weak.rows.values())
+        if split != "train":
+            weak.left_out.update(fields[0] for fields in table.broken if fields)
+    there = {row.split for row in weak.rows.values()}
+    weak.missing = [split for split in TABLES if split not in there | {"train"}]
+    if unusable and not weak.rows:
+        raise unusable
     return weak
 
 

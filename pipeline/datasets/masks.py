@@ -43,7 +43,8 @@ def read_semantic_mask(path: Path, size: tuple[int, int] | None = None) -> NDArr
     Args:
         path: a grey picture or one with a palette, whose values are ids from 0 (`labels_semantic`), or a colour
             picture (`labels_rgb`), where a colour that is no class counts as background, as the authors do. A palette
-            picture of nothing but colours of classes is read by its colours, which mean the same in either folder.
+            picture of nothing but colours of classes is read by its colours, which mean the same in either folder;
+            not so where each of its colours is its index in grey, which is a grey picture once more.
         size: height and width to squash it to, each pixel from the nearest one by Pillow's rule, as the official loader
             does for validation and test; only pixels that are left are looked at. Default: as it is.
 
@@ -112,6 +113,8 @@ def _by_colour(picture: Any) -> tuple[NDArray[np.uint8], NDArray[np.int32]] | No
         colours = np.array(picture.getpalette() or [], np.uint8).reshape(-1, 3)
         used = np.unique(np.asarray(picture))
         if used.max(initial=0) >= len(colours):
+            return None
+        if (colours[used] == used[:, None]).all():  # some classes have grey colours: 56 is (64, 64, 64)
             return None
         ids, unknown = _classes_of(colours)
         if unknown[used].any():

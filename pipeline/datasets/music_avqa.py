@@ -10,7 +10,7 @@ from avpipe.pipeline.datasets.music_avqa_rows import Asked, read_questions
 from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import Places, find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
-from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.errors import UnusableAnnotations, UsageError, unknown_name
 from avpipe.pipeline.findings import FAULT, NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
 from avpipe.pipeline.timeline import Timeline
@@ -83,16 +83,15 @@ def read_music_avqa(name: str, root: Path, release: str | None = None) -> Datase
         `options` names the release. Rows that cannot be used and splits that are not there are in the findings.
 
     Raises:
-        UsageError: unknown release, or one that is not there; or a file that is no list of questions.
+        UsageError: unknown release, or one that is not there.
+        UnusableAnnotations: no file is a list of questions.
     """
     manifest = manifest_of(name)
     release, files = _choose(root, release)
     counts = {**manifest["counts"], **manifest["releases"].get(release, {})}
     findings = _missing(files, RELEASES[release], counts["splits"])
     classes, types = tuple(manifest["classes"]), tuple(manifest["question_types"])
-    asked: dict[str, tuple[Asked, ...]] = {
-        split: read_questions(path, split, classes, types, findings) for split, path in files.items()
-    }
+    asked, left_out = _asked(files, classes, types, findings)
     bases = tuple(root / base for base in BASES)
     places = find_places(bases, VIDEOS, FRAMES, SOUNDS)
     segments = int(manifest["timeline"]["segments"])
@@ -108,7 +107,28 @@ def read_music_avqa(name: str, root: Path, release: str | None = None) -> Datase
         samples=tuple(Sample(row.id, row.clip, row.split, question=row.question) for row in every),
         findings=tuple(findings),
         options={"release": release},
+        left_out=left_out,
     )
+
+
+def _asked(
+    files: Mapping[str, Path], classes: tuple[str, ...], types: tuple[str, ...], findings: list[Finding]
+) -> tuple[dict[str, tuple[Asked, ...]], dict[str, int]]:
+    """The questions of every split, and how many were left out; a file that is no list of them costs its split alone.
+
+    Raises:
+        UnusableAnnotations: none is a list of questions.
+    """
+    asked, left_out, unusable = {}, {}, []
+    for split, path in files.items():
+        try:
+            asked[split], left_out[f"samples of {split}"] = read_questions(path, split, classes, types, findings)
+        except UnusableAnnotations as error:
+            findings.append(Finding("unusable", str(path), error.what, f"there is no {split} split"))
+            unusable.append(error)
+    if unusable and not asked:
+        raise unusable[0]
+    return asked, left_out
 
 
 def _missing(files: Mapping[str, Path], release: Release, published: Collection[str]) -> list[Finding]:

@@ -11,12 +11,12 @@ from typing import Any
 
 from avpipe.pipeline.datasets.jsonlist import read_list
 from avpipe.pipeline.datasets.text import at_line, gather, is_file_name
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Question
 
 NEEDED = ("video_id", "type", "question_content", "templ_values", "anser")
-"""Keys of a row that are read; `question_id` and `question_deleted` may be lacking, others may be there."""
+"""Keys of a row that must be there; `question_id` is read where a row has one, others are passed over."""
 OTHER_SOUND = "unmatch_audio"
 """Key of rows of v2.0 that are about a video with the sound of another one."""
 _PLACEHOLDER = re.compile(r"<\w+>")
@@ -50,7 +50,7 @@ class Asked:
 
 def read_questions(
     path: Path, split: str, classes: tuple[str, ...], types: tuple[str, ...], findings: list[Finding]
-) -> tuple[Asked, ...]:
+) -> tuple[tuple[Asked, ...], int]:
     """Reads the questions of a file.
 
     Args:
@@ -60,12 +60,15 @@ def read_questions(
         types: the types that there are, such as `Audio/Counting`.
         findings: gets one for every row that is broken or odd, with the line on which it starts.
 
+    Returns:
+        The questions, and how many rows were left out.
+
     Raises:
-        UsageError: the file is no list of rows.
+        UnusableAnnotations: the file is no list of rows.
     """
     items = read_list(path)
     if items and not any(isinstance(item, dict) for _, item in items):
-        raise UsageError(f"annotation file {path} is a list, but not of questions: fetch the file again")
+        raise UnusableAnnotations(path, "is a list, but not of questions: fetch the file again")
     rows, told = [], []
     for place, (line, item) in enumerate(items):
         row = _parse(item, f"{split}:{place}", split, classes, types)
@@ -75,7 +78,7 @@ def read_questions(
             left_out = f"row left out: {json.dumps(item, ensure_ascii=False)[:_SHOWN]}"
             told.append(Finding(row[0], at_line(path, line), row[1], left_out))
     findings += gather([*told, *_repeated(path, items)], path, len(items))
-    return tuple(rows)
+    return tuple(rows), len(items) - len(rows)
 
 
 def _parse(
@@ -106,7 +109,10 @@ def _parse(
     holes = len(_PLACEHOLDER.findall(template))
     if holes != len(values):
         return "broken-row", f"{len(values)} values for {holes} placeholders of {template!r}"
-    question = Question(template, values, "/".join(kind), classes.index(answer))
+    number = item.get("question_id")
+    question = Question(
+        template, values, "/".join(kind), classes.index(answer), number if type(number) is int else None
+    )
     return Asked(sample, split, video, sound if sound != video else None, question)
 
 

@@ -51,7 +51,7 @@ def read_overrides(root: Path) -> dict[str, Any]:
 
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{path} is not a YAML file: {' '.join(str(error).split())}; repair or remove it") from error
     if content is None:
         return {}

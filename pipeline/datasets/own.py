@@ -9,22 +9,25 @@ A row that cannot be used is left out and named in the findings; it never stops 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from avpipe import data_manifests
 from avpipe.pipeline.datasets.own_labels import Labeller, classes_of
 from avpipe.pipeline.datasets.own_media import Found, find_media
+from avpipe.pipeline.datasets.own_remarks import remarks
 from avpipe.pipeline.datasets.own_rows import BadRow, Entry, RowReader
 from avpipe.pipeline.datasets.own_settings import TABLES, YAMLS, OwnSettings, read_settings
-from avpipe.pipeline.datasets.own_table import LABELS, Table, read_table
-from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.datasets.own_table import LABELS, Row, Table, read_table
+from avpipe.pipeline.errors import UnusableAnnotations, UsageError, unknown_name
 from avpipe.pipeline.findings import NOTE, Finding
-from avpipe.pipeline.manifest import SPLITS, Dataset, Sample
+from avpipe.pipeline.manifest import Dataset, Sample
 
 SUFFIXES = (*TABLES, *YAMLS)
 _USUAL = "ave"
 """The official dataset whose default backbones are those of a table that names none."""
 _REASONS = 3
+_LEFT_OUT = "the row is left out"
 _COLUMNS = {
     "events": ("events",),
     "parsing": ("labels", "audio_events", "visual_events", "events"),
@@ -50,6 +53,12 @@ def find_file(name: str, root: Path | None = None) -> Path:
         what = "is a folder" if path.is_dir() else "there is no such file"
         raise UsageError(f"{path.absolute()}: {what}; a table of your own is named with its folder")
     return path
+
+
+def read_rows(dataset: Dataset) -> tuple[Path, tuple[Row, ...]]:
+    """The table that a dataset was read from, and its complete rows, usable or not."""
+    table = read_table(read_settings(dataset.root / dataset.name, None, {}).table)
+    return table.path, table.rows
 
 
 def task_of(name: str, root: Path | None = None, task: str | None = None) -> str:
@@ -83,13 +92,14 @@ def read_own(
     findings = list(table.findings)
     entries = _entries(table, task, settings, findings)
     found, on_media = find_media(entries, settings, segments)
-    findings += on_media
     entries = [entry for entry in entries if entry.clip in found]
     classes = classes_of(entries, task, settings.classes)
-    samples = _samples(entries, found, Labeller(task, classes, settings), findings)
+    samples, on_labels = _samples(entries, found, Labeller(task, classes, settings))
+    findings += [*_of_used(on_media, on_labels), *on_labels]
     if not samples:
-        raise UsageError(_nothing(table, findings))
+        raise UnusableAnnotations(table.path, _nothing(findings))
     used = {sample.clip for sample in samples}
+    entries = [entry for entry in entries if entry.clip in used]
     return Dataset(
         name=file.name,
         root=file.parent,
@@ -99,7 +109,7 @@ def read_own(
         clips=tuple(one.clip for clip, one in found.items() if clip in used),
         samples=samples,
         backbones={**data_manifests.load(_USUAL)["backbones"], **settings.backbones},
-        findings=(*findings, *_remarks(table.path, samples, classes, task, found)),
+        findings=(*findings, *remarks(table.path, entries, found, samples, classes, task)),
         options=settings.options(),
     )
 
@@ -138,46 +148,24 @@ def _entries(table: Table, task: str, settings: OwnSettings, findings: list[Find
 
 
 def _samples(
-    entries: Sequence[Entry], found: Mapping[str, Found], labeller: Labeller, findings: list[Finding]
-) -> tuple[Sample, ...]:
-    samples = []
+    entries: Sequence[Entry], found: Mapping[str, Found], labeller: Labeller
+) -> tuple[tuple[Sample, ...], list[Finding]]:
+    samples: list[Sample] = []
+    findings: list[Finding] = []
     for entry in entries:
         try:
             samples.append(labeller.sample(entry, found[entry.clip], findings))
         except BadRow as bad:
             findings.append(bad.finding(entry.row))
-    return tuple(samples)
+    return tuple(samples), findings
 
 
-def _nothing(table: Table, findings: Sequence[Finding]) -> str:
+def _of_used(on_media: Sequence[Finding], on_labels: Sequence[Finding]) -> list[Finding]:
+    """Findings on media, of which those on rows that are left out for their labels do not speak of extraction."""
+    left_out = {finding.where for finding in on_labels if finding.done.startswith("row left out")}
+    return [replace(finding, done=_LEFT_OUT) if finding.where in left_out else finding for finding in on_media]
+
+
+def _nothing(findings: Sequence[Finding]) -> str:
     reasons = [str(finding) for finding in findings if finding.level != NOTE][:_REASONS]
-    return "\n  ".join([f"{table.path} has no row that can be used", *reasons])
-
-
-def _remarks(
-    path: Path, samples: Sequence[Sample], classes: Sequence[str], task: str, found: Mapping[str, Found]
-) -> list[Finding]:
-    """What is worth knowing about the table as a whole."""
-    where, remarks = str(path), []
-    splits = {sample.split for sample in samples}
-    if lacking := [split for split in SPLITS if split not in splits]:
-        remarks.append(Finding("no-split", where, f"no row of split {', '.join(lacking)}", level=NOTE))
-    folded: dict[str, str] = {}
-    for name in classes:
-        other = folded.setdefault(" ".join(name.casefold().split()), name)
-        if other != name:
-            remarks.append(Finding("similar-classes", where, f"{other!r} and {name!r} are two classes", level=NOTE))
-    if weak := [s.id for s in samples if task == "parsing" and s.split != "train" and s.audio_events is None]:
-        what = f"{len(weak)} samples of val or test have labels without times, such as {weak[0]!r}"
-        needs = "scoring needs columns events, or audio_events and visual_events"
-        remarks.append(Finding("no-events", where, what, needs, NOTE))
-    clips = [one.clip for one in found.values()]
-    for modality, lacks in (
-        ("visual", all(clip.video is None and clip.frames is None for clip in clips)),
-        ("audio", all(clip.video is None and clip.audio is None for clip in clips)),
-    ):
-        if lacks:
-            other = "audio" if modality == "visual" else "visual"
-            what = f"no row has {modality} media"
-            remarks.append(Finding("one-modality", where, what, f"extract with --modality {other}", NOTE))
-    return remarks
+    return "has no row that can be used" + "".join(f"{';' if n else ':'}\n  {one}" for n, one in enumerate(reasons))

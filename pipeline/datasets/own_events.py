@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from avpipe.pipeline.errors import shown
 from avpipe.pipeline.manifest import BACKGROUND, Event
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+))"
@@ -39,14 +40,14 @@ def parse(text: str) -> tuple[Span, ...] | str:
     for part in filter(None, (part.strip() for part in text.split(";"))):
         match = _EVENT.fullmatch(part)
         if match is None:
-            return f"event {part!r} is not written as class@onset-offset, in seconds"
+            return f"event {shown(part)} is not written as class@onset-offset, in seconds"
         span = Span(match[1].strip(), float(match[2]), float(match[3]))
         if span.onset < 0:
-            return f"event {part!r} begins before the clip"
+            return f"event {shown(part)} begins before the clip"
         if span.offset < span.onset:
-            return f"event {part!r} ends before it begins"
+            return f"event {shown(part)} ends before it begins"
         if not span.name:
-            return f"event {part!r} has no class"
+            return f"event {shown(part)} has no class"
         if span.name != BACKGROUND:
             spans.append(span)
     return tuple(spans)

@@ -18,6 +18,8 @@ MASK_CLASSES = ("sounding object",)
 ANY_TYPE = "all"
 """Type of a question that names none."""
 _NUMBER = re.compile(r"(\d+)$")
+_SHOWN = 3
+"""Masks too many that a finding names."""
 
 
 def classes_of(entries: Iterable[Entry], task: str, fixed: Sequence[str]) -> tuple[str, ...]:
@@ -74,7 +76,11 @@ class Labeller:
         seen = self._dense(entry, _joined(both, entry.visual_events), found, findings)
         named = {self._ids[name] for name in dict.fromkeys(span.name for span in entry.spans)}
         labels = named if entry.labels is None else {self._ids[name] for name in entry.labels}
-        if entry.labels is not None and heard is not None and named != labels:
+        if entry.split != "train" and entry.labels and not entry.spans and heard is not None:
+            what = f"clip {entry.clip!r} has labels and no events"
+            done = "scored as a clip in which nothing happens"
+            findings.append(Finding("no-events", entry.row.where, what, done, NOTE))
+        elif entry.labels is not None and heard is not None and named != labels:
             differ = ", ".join(sorted(name for name, number in self._ids.items() if number in named ^ labels))
             what = f"clip {entry.clip!r}: {differ} in its labels or in its events alone"
             findings.append(Finding("labels-differ", entry.row.where, what, "both are kept as they are", NOTE))
@@ -117,8 +123,10 @@ class Labeller:
             lost = f"{entry.masks} " + ("has no PNG with a number" if entry.masks.is_dir() else "is no folder")
             findings.append(Finding("missing-masks", entry.row.where, lost, "the sample has no annotation"))
         if found.sure and (beyond := sorted(number for number in by_number if number > found.whole)):
-            what = f"{len(beyond)} more masks than the {found.whole} segments of clip {entry.clip!r}, from "
-            findings.append(Finding("extra-mask", entry.row.where, what + str(by_number[beyond[0]]), "not used"))
+            named = ", ".join(str(by_number[number]) for number in beyond[:_SHOWN]) + ", ..." * (len(beyond) > _SHOWN)
+            length = f"{found.whole} segment{'s' * (found.whole != 1)}"
+            what = f"masks past the end of clip {entry.clip!r}, which has {length}: {named}"
+            findings.append(Finding("extra-mask", entry.row.where, what, "not used"))
         masks = tuple(by_number.get(segment + 1) for segment in range(found.clip.segments))
         return Sample(entry.clip, entry.clip, entry.split, masks=masks)
 

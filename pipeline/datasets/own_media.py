@@ -7,6 +7,7 @@ length that the header declares, or one segment a picture where there are only p
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.lengths import SILENT, lengths
+
+SOUNDS = (".wav", ".npy", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".wma", ".mka")
+"""Suffixes of files that have no pictures."""
+_SPARE = "others stand in for it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +72,7 @@ def find_media(
         if listed:
             clips[clip] = _found(entry, number, pictures.get(clip), settings)
         if number and settings.segments and number > settings.segments:
-            cut = f"clip {clip!r} has {number} segments, of which the first {settings.segments} are used"
+            cut = f"clip {clip!r} has {number} segments, of which it keeps the first {settings.segments}"
             findings.append(Finding("cut-clip", entry.row.where, cut, level=NOTE))
     return clips, findings
 
@@ -75,16 +80,16 @@ def find_media(
 def _missing(entry: Entry, pictures: tuple[Path, ...] | None, listed: bool) -> list[Finding]:
     """Files and folders of an entry that are not there."""
     media, where = entry.media, entry.row.where
-    files = [path for path in (media.video, media.audio) if path]
-    lost = [f"{path} is a folder, not a file" if path.is_dir() else f"{path} is missing" for path in _not_files(files)]
+    findings = []
+    for path in (media.video, media.audio):
+        if path and not path.is_file():
+            what = f"{path} is a folder, not a file" if path.is_dir() else f"{path} is missing"
+            spare = path == media.video and media.frames and media.audio
+            findings.append(Finding("missing-file", where, what, _SPARE if spare and listed else _done(listed)))
     if media.frames and not pictures:
-        there = media.frames.is_dir()
-        lost.append(f"{media.frames} " + ("has no numbered pictures" if there else "is missing or is no folder"))
-    return [Finding("missing-file", where, what, _done(listed)) for what in lost]
-
-
-def _not_files(paths: Sequence[Path]) -> list[Path]:
-    return [path for path in paths if not path.is_file()]
+        what = "has no numbered pictures" if media.frames.is_dir() else "is missing or is no folder"
+        findings.append(Finding("missing-file", where, f"{media.frames} {what}", _done(listed)))
+    return findings
 
 
 def _done(listed: bool) -> str:
@@ -145,6 +150,6 @@ def _found(entry: Entry, told: int | None, pictures: tuple[Path, ...] | None, se
     if pictures is not None:
         frames = (one_per_segment(pictures, whole, settings.frame_position) or ())[:segments]
     media, row = entry.media, entry.row
-    source = entry.source or row["media"] or row["frames"] or row["audio"]
+    source = entry.source or os.path.normpath(row["media"] or row["frames"] or row["audio"])
     clip = Clip(entry.clip, segments, video=media.video, frames=frames, audio=media.audio, source=source)
     return Found(clip, whole, told is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,14 +11,18 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.own_events import Span, parse
 from avpipe.pipeline.datasets.own_table import Row, Table
-from avpipe.pipeline.errors import unknown_name
+from avpipe.pipeline.errors import shown, unknown_name
 from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.manifest import SPLITS
 
+_DENSE = ("events", "audio_events", "visual_events")
 MOST_SEGMENTS = 100_000
 """More segments than this in the `segments` column are a slip of the pen."""
 _UNFIT = ("Cc", "Cs", "Zl", "Zp")
 """Kinds of characters that no id may hold: control characters and ends of lines."""
+_LONGEST_NAME, _LONGEST_PATH = 255, 4096
+"""Bytes of a file's name, and of a path with the end that C puts to it."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Entry:
         source: id of the recording, "" where none is given.
         media: where its media are.
         segments: value of the `segments` column, None where it is empty.
-        events, audio_events, visual_events: those of the columns; None where there is no such column.
+        events, audio_events, visual_events: those of the columns; None where there is no such column, and in rows for
+            training that have labels and no events at all: those were not looked for.
         labels: weak classes; None where there is no such column.
         masks: folder of masks; None where there is none.
     """
@@ -121,6 +127,7 @@ class RowReader:
         if row["split"] not in SPLITS:
             raise BadRow("unknown-split", str(unknown_name("split", row["split"], SPLITS)))
         labels = row["labels"] if self._task == "parsing" and "labels" in self._columns else None
+        weak = row["split"] == "train" and bool(labels) and not any(row[column] for column in _DENSE)
         entry = Entry(
             row,
             clip,
@@ -128,9 +135,9 @@ class RowReader:
             row["source"],
             media,
             self._segments(row),
-            self._events(row, "events", "events", "parsing"),
-            self._events(row, "audio_events", "parsing"),
-            self._events(row, "visual_events", "parsing"),
+            None if weak else self._events(row, "events", "events", "parsing"),
+            None if weak else self._events(row, "audio_events", "parsing"),
+            None if weak else self._events(row, "visual_events", "parsing"),
             None if labels is None else tuple(dict.fromkeys(filter(None, map(str.strip, labels.split(";"))))),
             self._base / row["masks"] if self._task == "segmentation" and row["masks"] else None,
         )
@@ -143,16 +150,19 @@ class RowReader:
         # Ids are parts of paths in caches, predictions and pictures, and one line of many texts.
         broken = any(unicodedata.category(character) in _UNFIT for character in name)
         if broken or any(part in ("", ".", "..") for part in name.split("/")):
-            raise BadRow("bad-id", f"{name!r} cannot be a clip's id" if name else "the clip has no id")
+            raise BadRow("bad-id", f"{shown(name)} cannot be a clip's id" if name else "the clip has no id")
         return name
 
     def _media(self, row: Row) -> Media:
         paths = {column: row[column] for column in ("media", "frames", "audio")}
         if not any(paths.values()):
             raise BadRow("broken-row", "no media: all of media, frames and audio are empty")
-        for column, text in paths.items():
-            if "\0" in text or len(os.fsencode(text)) > 4096:
+        masks = row["masks"] if self._task == "segmentation" else ""
+        for column, text in {**paths, "masks": masks}.items():
+            if not _can_be_path(self._base / text):
                 raise BadRow("broken-row", f"{column} is no path: {text[:80]!r}")
+            if _ADDRESS.match(text):
+                raise BadRow("broken-row", f"{column} is an address, {text[:80]!r}: nothing is fetched, name a file")
         found = {column: self._base / text if text else None for column, text in paths.items()}
         return Media(found["media"], found["frames"], found["audio"])
 
@@ -165,7 +175,7 @@ class RowReader:
         except ValueError:
             number = 0.5
         if not (number.is_integer() and 1 <= number <= MOST_SEGMENTS):
-            raise BadRow("broken-row", f"segments is {text!r}, expected a whole number above 0")
+            raise BadRow("broken-row", f"segments is {shown(text)}, expected a whole number above 0")
         return int(number)
 
     def _events(self, row: Row, column: str, *tasks: str) -> tuple[Span, ...] | None:
@@ -192,3 +202,9 @@ class RowReader:
             raise BadRow("duplicate-id", f"clip {entry.clip!r} is in {where} already")
         if media != entry.media:
             raise BadRow("duplicate-id", f"clip {entry.clip!r} has other media in {where}")
+
+
+def _can_be_path(path: Path) -> bool:
+    """Whether the system takes it for a path at all; one that it does not stops more than its own row."""
+    long_part = any(len(os.fsencode(part)) > _LONGEST_NAME for part in path.parts)
+    return "\0" not in str(path) and not long_part and len(os.fsencode(path)) < _LONGEST_PATH

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.datasets.overrides import check_backbones
-from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.errors import UsageError, shown, unknown_name
 from avpipe.pipeline.timeline import Timeline
 
 TABLES = (".csv", ".parquet")
@@ -92,14 +92,20 @@ def _from_yaml(file: Path) -> OwnSettings:
             raise unknown_name(f"key in {file}:", str(key), _KEYS)
     for key in ("table", "task", "title"):
         if key in content and not isinstance(content[key], str):
-            raise UsageError(f"{file}: {key} is {content[key]!r}, expected a text")
+            raise UsageError(f"{file}: {key} is {shown(content[key])}, expected a text")
     if "table" not in content:
         raise UsageError(f"{file} names no table: add a line such as `table: clips.csv`")
     table = file.parent / content["table"]
     if table.suffix.lower() not in TABLES:
-        raise UsageError(f"{file}: table is {content['table']!r}, expected a file that ends in {' or '.join(TABLES)}")
-    if not table.is_file():
-        raise UsageError(f"{file}: there is no table {table}; its path is relative to the YAML file")
+        raise UsageError(
+            f"{file}: table is {shown(content['table'])}, expected a file that ends in {' or '.join(TABLES)}"
+        )
+    try:
+        there = table.is_file()
+    except OSError:  # too long, for one
+        there = False
+    if not there:
+        raise UsageError(f"{file}: there is no table {shown(content['table'])}; its path is relative to the YAML file")
     check_backbones(content.get("backbones", {}), file)
     return OwnSettings(
         table,
@@ -115,7 +121,7 @@ def _mapping(file: Path) -> dict[Any, Any]:
 
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} is not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{file} holds {type(content).__name__}, expected keys: {', '.join(_KEYS)}")
@@ -124,10 +130,10 @@ def _mapping(file: Path) -> dict[Any, Any]:
 
 def _classes(value: object, file: Path) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise UsageError(f"{file}: classes is {value!r}, expected a list of names")
+        raise UsageError(f"{file}: classes is {shown(value)}, expected a list of names")
     for name in value:
         if not isinstance(name, str) or not name.strip():  # YAML takes `no` and `1` for something else
-            raise UsageError(f"{file}: class {name!r} is no text: put quotes around it")
+            raise UsageError(f"{file}: class {shown(name)} is no text: put quotes around it")
     names = tuple(name.strip() for name in value)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise UsageError(f"{file}: classes names {twice[0]!r} twice")
@@ -151,4 +157,4 @@ def _number(name: str, value: object, where: str) -> Any:
         kind = "a number from 0 to 1"
         if 0 <= number <= 1:
             return number
-    raise UsageError(f"{where}: {name} is {value!r}, expected {kind}")
+    raise UsageError(f"{where}: {name} is {shown(value)}, expected {kind}")

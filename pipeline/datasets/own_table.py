@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import math
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.datasets.csv_lines import Record, records
+from avpipe.pipeline.datasets.text import what_it_is_instead
+from avpipe.pipeline.errors import UnusableAnnotations, shown
 from avpipe.pipeline.findings import NOTE, Finding
 
 COLUMNS = (
@@ -20,6 +22,8 @@ COLUMNS = (
 """Columns with a meaning; others are left to the user."""
 LABELS = {"events": "events", "parsing": "labels", "segmentation": "masks", "qa": "question"}
 """Tasks, and the column that each is recognised by."""
+_QUOTED = re.compile(r'(?:"[^"]*(?:""[^"]*)*"|[^",]*)(?:,(?:"[^"]*(?:""[^"]*)*"|[^",]*))*')
+"""A line whose quotes are all around whole fields, or doubled in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,45 +65,44 @@ def read_table(path: Path) -> Table:
     """Reads a table. In CSV a row is one line, fields are separated by commas, and quotes protect commas.
 
     Raises:
-        UsageError: not readable as CSV or Parquet, or a column that every table needs is missing.
+        UnusableAnnotations: not readable as CSV or Parquet, or a column that every table needs is missing.
     """
     return _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
 
 
 def _read_csv(path: Path) -> Table:
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # reading as text has made every line end "\n"
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is no UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
+        raise UnusableAnnotations(path, f"is no UTF-8 text (byte {error.start}): save it as CSV in UTF-8") from error
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    filled = [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
+        raise UnusableAnnotations(path, f"cannot be read: {error.strerror}") from error
+    if other := what_it_is_instead(text):
+        raise UnusableAnnotations(path, other)
+    filled = list(records(text.split("\n")))  # reading as text has made every line end "\n"
     if not filled:
-        raise UsageError(f"{path} is empty: expected a header and one row per clip")
-    first, header_line = filled[0]
-    header = _header(_fields(header_line) or [], f"{path} line {first}", header_line)
+        raise UnusableAnnotations(path, "is empty: expected a header and one row per clip")
+    header = _header(filled[0].fields, f"{path} line {filled[0].line}", filled[0].text)
     rows, findings = [], _unknown(header, path)
-    for place, (number, line) in enumerate(filled[1:]):
-        fields, where = _fields(line), f"{path} line {number}"
-        if fields is not None and len(fields) == len(header):
-            rows.append(Row(place, where, dict(zip(header, (field.strip() for field in fields), strict=True))))
-            continue
-        fault = "a quote is not closed: a row is one line"
-        if fields is not None:
-            fault = f"{len(fields)} fields instead of {len(header)} (a field with a comma in it needs quotes around it)"
-        findings.append(Finding("broken-row", where, fault, f"row left out: {line!r}"))
+    for place, record in enumerate(filled[1:]):
+        where, fault = f"{path} line {record.line}", _fault(record, len(header))
+        if fault:
+            findings.append(Finding("broken-row", where, fault, f"row left out: {shown(record.text)}"))
+        else:
+            rows.append(Row(place, where, dict(zip(header, (field.strip() for field in record.fields), strict=True))))
     return Table(path, tuple(c for c in COLUMNS if c in header), tuple(rows), tuple(findings))
 
 
-def _fields(line: str) -> list[str] | None:
-    """Fields of a line, None where a quote is not closed.
-
-    Line by line, so that one lost quote costs its own row and not all that follow.
-    """
-    try:
-        return next(csv.reader([line], strict=True))
-    except csv.Error:
-        return None
+def _fault(record: Record, width: int) -> str:
+    """Why a record is no row, "" where it is one."""
+    if record.fault:
+        return f"{record.fault}: a row is one line"
+    if len(record.fields) != width:
+        count = f"{len(record.fields)} field{'s' * (len(record.fields) != 1)} instead of {width}"
+        return f"{count} (a field with a comma in it needs quotes around it)"
+    if not _QUOTED.fullmatch(record.text):
+        return "a quote within a field: quotes go around whole fields, and a quote in such a field is doubled"
+    return ""
 
 
 def _read_parquet(path: Path) -> Table:
@@ -112,7 +115,7 @@ def _read_parquet(path: Path) -> Table:
             header = _header(names, str(path), ",".join(names))
             content = file.read(columns=[name for name in names if name.strip().lower() in COLUMNS]).to_pydict()
     except (pyarrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+        raise UnusableAnnotations(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from error
     columns = {name.strip().lower(): [_cell(value) for value in values] for name, values in content.items()}
     rows = [
         Row(place, f"{path} row {place + 1}", dict(zip(columns, cells, strict=True)))
@@ -134,13 +137,15 @@ def _header(names: Sequence[str], where: str, line: str) -> tuple[str, ...]:
     """Names of the columns, in small letters, checked."""
     header = tuple(name.strip().lower() for name in names)
     if twice := sorted(name for name, count in Counter(header).items() if count > 1 and name):
-        raise UsageError(f"{where}: column {twice[0]!r} is there twice")
+        raise UnusableAnnotations(where, f"has column {twice[0]!r} twice")
     lacking = [column for column in ("clip", "split") if column not in header]
     if not {"media", "frames", "audio"} & set(header):
         lacking.append("media (or frames, or audio)")
     if lacking:
         hint = next((f"; it looks separated by {c!r}: save it with commas" for c in ";\t|" if c in line), "")
-        raise UsageError(f"{where}: no column {', '.join(lacking)}; the header is {line.strip()!r}{hint}")
+        raise UnusableAnnotations(
+            where, f"has no column {', '.join(lacking)}; the header is {shown(line.strip())}{hint}"
+        )
     return header
 
 

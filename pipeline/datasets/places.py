@@ -40,8 +40,8 @@ class Places:
         """The clip whose files are called `name`; where nothing is there, with the video that should be.
 
         The video comes first, because its pictures and its sound run on one clock. Without it pictures and sound are
-        taken from their folders; if one of the two is missing there, the clip names the file that should be: the sound
-        for pictures, the video for a sound.
+        taken from their folders; if one of the two is missing there, the clip names what should be. For pictures that
+        is the video where the dataset has any, else pictures as they lie in the folders of others.
         """
         video = self.videos.get(name)
         expected = self.video_folder / f"{name}.mp4"
@@ -49,9 +49,18 @@ class Places:
             return Clip(clip_id, segments, video=video, source=source)
         pictures = pick(numbered(self.frames[name])) if name in self.frames else None
         sound = self.sounds.get(name)
+        if pictures is None and self.frames and not self.videos:
+            pictures = self._pictures_expected(name, pick)
         if pictures is None:
             return Clip(clip_id, segments, video=expected, audio=sound, source=source)
         return Clip(clip_id, segments, frames=pictures, audio=sound or self.sound_folder / f"{name}.wav", source=source)
+
+    def _pictures_expected(self, name: str, pick: Pick) -> tuple[Path, ...] | None:
+        """The pictures of a clip that has none, called as those of the first clip that has some."""
+        home = self.frames.get(name) or next(iter(self.frames.values())).parent / name
+        examples = (pick(numbered(folder)) for folder in self.frames.values())
+        example = next((pictures for pictures in examples if pictures), None)
+        return example and tuple(home / picture.name for picture in example)
 
 
 def find_places(bases: Iterable[Path], videos: Sequence[str], frames: Sequence[str], sounds: Sequence[str]) -> Places:

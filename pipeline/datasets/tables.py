@@ -6,22 +6,21 @@ certain, because they fit the official order of the columns.
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from avpipe.pipeline.datasets.csv_lines import Record
+from avpipe.pipeline.datasets.csv_lines import records as split_lines
 from avpipe.pipeline.datasets.text import at_line, gather, read_lines
-from avpipe.pipeline.errors import UsageError
-from avpipe.pipeline.findings import Finding
+from avpipe.pipeline.errors import UnusableAnnotations, shown
+from avpipe.pipeline.findings import NOTE, Finding
 
 Row = dict[str, str]
 """One row of a table: values by column."""
 
 _TRIED = 500
 """Rows by which a header is judged."""
-_LONGEST_QUOTE = 10
-"""Lines over which a quoted field may run, before its quote counts as never closed."""
 
 
 @dataclass(frozen=True)
@@ -60,16 +59,8 @@ class Table:
     broken: tuple[tuple[str, ...], ...] = ()
 
     def told(self, path: Path, more: list[Finding]) -> list[Finding]:
-        """Its findings and `more` on its rows; where most rows have one fault, one finding for all of them."""
+        """Its findings and `more` on its rows; one finding for a flood of them, see `gather`."""
         return gather([*self.findings, *more], path, self.count)
-
-
-@dataclass(frozen=True)
-class _Record:
-    line: int
-    text: str
-    fields: tuple[str, ...]
-    fault: str = ""
 
 
 def read_table(path: Path, columns: Columns) -> Table:
@@ -80,11 +71,11 @@ def read_table(path: Path, columns: Columns) -> Table:
         columns: what is known of it.
 
     Raises:
-        UsageError: the file is missing, is no text, or neither its header nor the official order fits its rows.
+        UnusableAnnotations: the file is missing or no text, or neither its header nor the official order fits its rows.
     """
-    records = list(_records(read_lines(path), columns.delimiter))
+    records = list(split_lines(read_lines(path), columns.delimiter))
     if not records:
-        raise UsageError(f"annotation file {path} is empty: its header is {_joined(columns.official, columns)!r}")
+        raise UnusableAnnotations(path, f"is empty: its header is {_joined(columns.official, columns)!r}")
     header = _names(records[0])
     places, width, findings = _places(path, header, records, columns)
     headers, body = {columns.official}, records
@@ -97,7 +88,7 @@ def read_table(path: Path, columns: Columns) -> Table:
             continue
         fault = record.fault or _wrong_width(record, width)
         if fault:
-            left_out = f"row left out: {record.text!r}"
+            left_out = f"row left out: {shown(record.text)}"
             findings.append(Finding("broken-row", at_line(path, record.line), fault, left_out))
             broken.append(tuple(field.strip() for field in record.fields))
         else:
@@ -108,7 +99,7 @@ def read_table(path: Path, columns: Columns) -> Table:
 
 
 def _places(
-    path: Path, header: tuple[str, ...], records: list[_Record], columns: Columns
+    path: Path, header: tuple[str, ...], records: list[Record], columns: Columns
 ) -> tuple[dict[str, int], int, list[Finding]]:
     """Where each needed column is, how many fields a row has, and what is wrong with the header."""
     read = (*columns.needed, *columns.optional)
@@ -120,19 +111,27 @@ def _places(
         if by_name == official and len(header) == len(columns.official):
             return official, len(header), []
         if _fitting(body, by_name, len(header), columns) >= fit_official:
-            return by_name, len(header), []
+            return by_name, len(header), _turned(path, records[0], by_name, official)
     first, expected = at_line(path, records[0].line), _joined(columns.official, columns)
     if _fitting(records[:1], official, len(columns.official), columns):
         what = f"no header, which would be {expected!r}"
         return official, len(columns.official), [Finding("missing-header", first, what, "read in the official order")]
     if body and fit_official * 2 >= len(body):
-        what = f"the header {records[0].text!r} does not go with the rows, which fit {expected!r}"
+        what = f"the header {shown(records[0].text)} does not go with the rows, which fit {expected!r}"
         return official, len(columns.official), [Finding("wrong-header", first, what, "read in the official order")]
     lacking = [name for name in columns.needed if name not in by_name]
     what = f"has no column {', '.join(lacking)}" if lacking else "has rows that do not fit its header"
-    raise UsageError(
-        f"annotation file {path} {what}; its header is {records[0].text!r}, expected {expected!r}: fetch the file again"
+    raise UnusableAnnotations(
+        path, f"{what}; its header is {shown(records[0].text)}, expected {expected!r}: fetch the file again"
     )
+
+
+def _turned(path: Path, header: Record, by_name: Mapping[str, int], official: Mapping[str, int]) -> list[Finding]:
+    """A note where columns come in another order than in the official file, as their header says."""
+    if sorted(by_name, key=lambda name: by_name[name]) == sorted(by_name, key=lambda name: official[name]):
+        return []
+    what = f"columns in another order, {shown(header.text)}"
+    return [Finding("header", at_line(path, header.line), what, "read as the header says", NOTE)]
 
 
 def _misplaced(findings: list[Finding], where: str) -> list[Finding]:
@@ -143,52 +142,24 @@ def _misplaced(findings: list[Finding], where: str) -> list[Finding]:
     return [*others, Finding("doubled-header", where, "the header once more", "line passed over")]
 
 
-def _fitting(records: list[_Record], places: Mapping[str, int], width: int, columns: Columns) -> int:
+def _fitting(records: list[Record], places: Mapping[str, int], width: int, columns: Columns) -> int:
     """How many records would be rows of the table with its columns at `places`."""
     whole = (r for r in records if not r.fault and not _wrong_width(r, width))
     return sum(columns.fits(_values(record, places)) for record in whole)
 
 
-def _wrong_width(record: _Record, width: int) -> str:
-    return "" if len(record.fields) == width else f"{len(record.fields)} fields instead of {width}"
+def _wrong_width(record: Record, width: int) -> str:
+    count = len(record.fields)
+    return "" if count == width else f"{count} field{'s' * (count != 1)} instead of {width}"
 
 
-def _values(record: _Record, places: Mapping[str, int]) -> Row:
+def _values(record: Record, places: Mapping[str, int]) -> Row:
     return {name: record.fields[place].strip() for name, place in places.items()}
 
 
-def _names(record: _Record) -> tuple[str, ...]:
+def _names(record: Record) -> tuple[str, ...]:
     return tuple(field.strip().lower() for field in record.fields)
 
 
 def _joined(names: tuple[str, ...], columns: Columns) -> str:
     return columns.delimiter.join(names)
-
-
-def _records(lines: list[str], delimiter: str) -> Iterator[_Record]:
-    """Every line that is not blank, split into fields; a field with a line break in it makes one broken record."""
-    at = 0
-    while at < len(lines):
-        line, taken = lines[at], 1
-        if delimiter != ",":
-            if line.strip():
-                yield _Record(at + 1, line, tuple(line.split(delimiter)))
-        elif line.strip():
-            fields = _split([line])
-            if fields is not None:
-                yield _Record(at + 1, line, fields)
-            else:
-                ends = (n for n in range(2, _LONGEST_QUOTE + 1) if _split(lines[at : at + n]) is not None)
-                taken = next(ends, 1)
-                fault = "a line break within quotes" if taken > 1 else "quotes that do not match"
-                yield _Record(at + 1, "\n".join(lines[at : at + taken]), (), fault)
-        at += taken
-
-
-def _split(lines: list[str]) -> tuple[str, ...] | None:
-    """Fields of one record that takes all of `lines`; None where they are not one record."""
-    try:
-        rows = list(csv.reader([f"{line}\n" for line in lines[:-1]] + lines[-1:], strict=True))
-    except csv.Error:
-        return None
-    return tuple(rows[0]) if len(rows) == 1 else None

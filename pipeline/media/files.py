@@ -13,7 +13,7 @@ _LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 _ANNEX_POINTER = "annex/objects"
 
 
-def check_file(path: Path, stage: str) -> Path:
+def check_file(path: Path, stage: str, expected: str = "media") -> Path:
     """Refuses what cannot be media before any decoder sees it.
 
     Text is refused for the clear message; what looks like media, but is a script that names other files, is left to
@@ -22,6 +22,7 @@ def check_file(path: Path, stage: str) -> Path:
     Args:
         path: the file.
         stage: stage named in the error.
+        expected: what the file should hold.
 
     Returns:
         The absolute path: no decoder can take it for an option or for a protocol.
@@ -45,7 +46,9 @@ def check_file(path: Path, stage: str) -> Path:
             hint="fetch the content: `git lfs pull` or `git annex get`",
         )
     if _is_text(head):
-        raise InputRejected(f"{path}: a text file, not media", stage=stage, hint="a failed download? fetch it again")
+        raise InputRejected(
+            f"{path}: a text file, not {expected}", stage=stage, hint="a failed download? fetch it again"
+        )
     return Path(os.path.abspath(path))  # noqa: PTH100 (not resolve(): messages keep the name that the user knows)
 
 

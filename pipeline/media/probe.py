@@ -125,7 +125,9 @@ def facts_of(path: Path, container: Any) -> MediaFacts:
     """The facts about an open PyAV container, which may have neither a video nor an audio stream."""
     import av
 
-    video, audio = container.streams.best("video"), container.streams.best("audio")
+    best = (container.streams.best(kind) for kind in ("video", "audio"))
+    # A stream that was cut before anything told its codec has no context, and nothing can be read of it.
+    video, audio = (None if stream is None or stream.codec_context is None else stream for stream in best)
     if video is not None and video.disposition & av.stream.Disposition.attached_pic:
         video = None  # the cover picture of a song
     duration = None if container.duration is None else container.duration / av.time_base

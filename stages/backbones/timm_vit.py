@@ -6,6 +6,7 @@ Shapes: B batch, N tokens, C channels, H height, W width, S samples.
 from __future__ import annotations
 
 import hashlib
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
@@ -120,9 +122,9 @@ def _build(choice: BackboneChoice, facts: BackboneFacts) -> VisionTransformer:
     if choice.seed is not None:
         redraw(model, choice.seed)
     elif choice.weights == demo_weights.KEYWORD:
-        _load_file(model, demo_weights.file(choice.modality), choice.model)
+        _load_file(model, demo_weights.file(choice.modality), choice)
     elif not pretrained:
-        _load_file(model, Path(choice.weights), choice.model)
+        _load_file(model, Path(choice.weights), choice)
     return model
 
 
@@ -147,7 +149,7 @@ def redraw(model: nn.Module, seed: int) -> None:
         parameter.data.copy_(torch.from_numpy(value))
 
 
-def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
+def _load_file(model: VisionTransformer, path: Path, choice: BackboneChoice) -> None:
     """Loads a local checkpoint (safetensors, or torch in weights-only fashion); every tensor of the model must come."""
     from timm.models import load_state_dict
 
@@ -159,16 +161,42 @@ def _load_file(model: VisionTransformer, path: Path, name: str) -> None:
             f"({type(error).__name__}): give another with --weights"
         ) from error
     try:
-        state = checkpoint_filter_fn(loaded, model)
-        state = {key: _fit_channels(value, model, key) for key, value in state.items()}
+        positions = _positions_of_sound(loaded, model) if choice.modality == "audio" else {}
+        state = checkpoint_filter_fn({key: value for key, value in loaded.items() if key not in positions}, model)
+        state = {key: _fit_channels(value, model, key) for key, value in state.items()} | positions
         missing, _ = model.load_state_dict(state, strict=False)
     except Exception as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"weights file {path} does not fit {name}: {why}") from error
+        raise UsageError(f"weights file {path} does not fit {choice.model}: {why}") from error
     if missing:
         raise UsageError(
-            f"weights file {path} does not fit {name}: it lacks {len(missing)} tensors, such as {missing[0]}"
+            f"weights file {path} does not fit {choice.model}: it lacks {len(missing)} tensors, such as {missing[0]}"
         )
+
+
+def _positions_of_sound(loaded: dict[str, Tensor], model: VisionTransformer) -> dict[str, Tensor]:
+    """`pos_embed` of weights that were trained on sound, for pictures of this segment length.
+
+    A longer segment is a wider picture, so positions are resampled along time, as timm does for pictures of other
+    sizes. timm would take the grid of the file for a square one; sound has as many rows as the model, whatever its
+    length. Weights trained on square pictures are left to timm.
+
+    Raises:
+        ValueError: the grid of the file cannot be told.
+    """
+    stored, own = loaded.get("pos_embed"), model.pos_embed
+    if stored is None or own is None:
+        return {}
+    prefix = own.shape[1] - model.patch_embed.num_patches
+    count, rows = stored.shape[1] - prefix, model.patch_embed.grid_size[0]
+    if math.isqrt(count) ** 2 == count:
+        return {}
+    if count % rows:
+        raise ValueError(
+            f"its {count} positions are neither a square nor {rows} rows, which log-mel pictures have here"
+        )
+    old = [rows, count // rows]
+    return {"pos_embed": resample_abs_pos_embed(stored, list(model.patch_embed.grid_size), old, prefix)}
 
 
 def _fit_channels(value: Tensor, model: nn.Module, key: str) -> Tensor:

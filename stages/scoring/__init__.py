@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +17,9 @@ from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.findings import FAULT
 from avpipe.pipeline.manifest import MIXED, SPLITS, Dataset
+from avpipe.stages.best import TEST_SELECTED, by_protocol
 from avpipe.stages.scoring.names import listed
+from avpipe.stages.scoring.npz import selection_of
 from avpipe.stages.scoring.rules import Load, Rules
 
 MISSING = ("refuse", "blank")
@@ -51,12 +53,14 @@ def score(
         options: `key=value` settings of the dataset.
 
     Returns:
-        JSON-ready: `dataset`, `root`, `split`, `task`, `options`, `predictions` (path); `protocol`, `metrics` and
+        JSON-ready: `dataset`, `root`, `split`, `task`, `options`, `predictions` (path); `selection`, the split on which
+        the epoch was chosen where the file says so, else None; `protocol`, `metrics` and
         `other_protocols`, as `avpipe evaluate` has them; `printed`, the lines of the official program, where it prints
         in a form of its own, else None; `samples` that were scored; `unlabelled` and `unlabelled_samples`, those
         without annotation; `unlabelled_segments` of scored samples; `missing` and `missing_samples`, those without a
-        prediction, scored as nothing found; `missing_segments` of other samples; for masks `mask_size`; for questions
-        `unknown_answers`; `annotation_faults`, what is wrong with this copy of the annotations, media aside; `seconds`.
+        prediction, scored as nothing found; `missing_segments` of other samples; `other_splits`, how many samples of
+        other splits have a prediction, which is ignored; for masks `mask_size`; for questions `unknown_answers`;
+        `annotation_faults`, what is wrong with this copy of the annotations, media aside; `seconds`.
 
     Raises:
         UsageError: the dataset is not there, or predictions do not fit it; names sample and place.
@@ -67,18 +71,22 @@ def score(
     start = time.perf_counter()
     dataset = _one_task(load_dataset(name, root, task=task, options=options))
     rules = _rules(dataset.task)(dataset, split, predictions, blank_missing=missing == "blank")
+    chosen_on = selection_of(predictions)
     lacking = _score_all(rules)
-    scores = rules.result(protocol)
+    plain = protocol.removesuffix(TEST_SELECTED) if protocol and chosen_on == "test" else protocol
+    scores = rules.result(plain)
+    named = by_protocol(scores, chosen_on)
     known = {rules.samples[place].id for place in rules.wanted.scored}
-    bare = [sample.id for sample in rules.samples if sample.id not in known]
+    bare = [sample.id for sample in dataset.split(split) if sample.id not in known]
     masks = [mask for place in rules.wanted.scored for mask in rules.samples[place].masks or ()]
     return {
         **{"dataset": dataset.name, "root": str(dataset.root), "split": split, "task": dataset.task},
         "options": dict(dataset.options),
         "predictions": str(predictions),
-        "protocol": scores["protocol"],
-        "metrics": {key: value for key, value in scores.items() if key not in ("protocol", "other_protocols")},
-        "other_protocols": scores.get("other_protocols", {}),
+        "selection": chosen_on,
+        "protocol": named["protocol"],
+        "metrics": named["metrics"],
+        "other_protocols": named.get("other_protocols", {}),
         "printed": rules.printed(scores),
         "samples": len(known),
         "unlabelled": len(bare),
@@ -87,6 +95,7 @@ def score(
         "missing": len(lacking),
         "missing_samples": lacking,
         "missing_segments": int(rules.lacking_segments.sum()),
+        "other_splits": len(rules.elsewhere),
         **rules.facts(),
         "annotation_faults": [str(f) for f in dataset.findings if f.level == FAULT and f.kind not in _OF_MEDIA],
         "seconds": round(time.perf_counter() - start, 3),
@@ -145,20 +154,27 @@ def _score_all(rules: Rules) -> list[str]:
             bar.advance()
     lacking = [place for place in rules.wanted.scored if place not in seen]
     ids = [rules.samples[place].id for place in lacking]
-    if lacking and not rules.blank_missing:
-        raise UsageError(
-            f"{rules.source}: {len(lacking)} of {len(rules.wanted.scored)} samples of split {rules.wanted.names.split} "
-            f"have no prediction: {listed(ids)}; --missing blank scores them as nothing found"
-        )
+    if lacking and (not rules.blank_missing or (rules.elsewhere and not seen)):
+        raise _lacking(rules, ids)
     for place in lacking:
         _score_one(rules, place, partial(rules.blank, place))
     return ids
 
 
+def _lacking(rules: Rules, ids: list[str]) -> UsageError:
+    """For predictions that leave samples of the split out."""
+    what = f"{len(ids)} of {len(rules.wanted.scored)} samples of split {rules.wanted.names.split} have no prediction"
+    if not rules.elsewhere:
+        return UsageError(f"{rules.source}: {what}: {listed(ids)}; --missing blank scores them as nothing found")
+    others = Counter(rules.samples[place].split for place in rules.elsewhere)
+    parts = " and ".join(f"{number} of split {split}" for split, number in others.items())
+    return UsageError(f"{rules.source}: {what}: {listed(ids)}; it has {parts}: choose the split with --split")
+
+
 def _scored(rules: Rules) -> Iterator[int]:
     """Scores the samples that have a prediction and yields their places; heavy ones a few at a time, so that memory
     does not grow with their number."""
-    jobs = ((place, load) for place, load in rules.read() if place in rules.index)
+    jobs = ((place, load) for place, load in rules.read() if rules.wants(place))
     if not rules.heavy:
         for place, load in jobs:
             _score_one(rules, place, load)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,13 @@ from avpipe.pipeline.manifest import Dataset, Sample
 from avpipe.stages.metrics import avqa
 from avpipe.stages.scoring.names import Once
 from avpipe.stages.scoring.npz import Values
-from avpipe.stages.scoring.npz_samples import by_position, read_npz
+from avpipe.stages.scoring.npz_samples import QUESTION_ID, by_position, read_npz
 from avpipe.stages.scoring.rules import Load, Rules, choose_protocol, class_places, require_ids, require_numbers
 from avpipe.stages.scoring.tables import Row, read_rows
 
 NO_ANSWER = -1
+_SHORT_NUMBER = re.compile(r"[0-9]{1,9}")
+"""An answer's id in a table; more digits are no id, and python refuses to read very many."""
 
 
 class AnswersRules(Rules):
@@ -30,7 +33,9 @@ class AnswersRules(Rules):
         super().__init__(dataset, split, source, blank_missing=blank_missing)
         if self.kind == "folder":
             raise self.refuse_kind()
-        self.form = self.choose_form((("scores",), ("predicted",))) if self.kind == "npz" else ()
+        self.form = (
+            self.choose_form((("scores", "predicted"), ("scores",), ("predicted",))) if self.kind == "npz" else ()
+        )
         self.known = class_places(dataset.classes)
         self.unknown: list[str] = []
         questions = [self.samples[place].question for place in self.wanted.scored]
@@ -44,12 +49,17 @@ class AnswersRules(Rules):
         """See `Rules`."""
         if not self.form:
             yield from self._table()
-        elif self.form == ("scores",):
-            for place, arrays in read_npz(self.source, self.wanted, {}, {"scores": 1}):
-                yield place, partial(self._best, arrays["scores"])
-        else:
-            for place, arrays in read_npz(self.source, self.wanted, {}, {"predicted": 0}):
-                yield place, partial(self._given, arrays["predicted"])
+            return
+        axes = {"scores": 1, "predicted": 0}
+        for place, arrays in read_npz(self.source, self.wanted, {}, {name: axes[name] for name in self.form}):
+            yield place, partial(self._decide, arrays)
+
+    def _decide(self, arrays: dict[str, Values]) -> int:
+        decide = {"scores": self._best, "predicted": self._given}
+        found = {decide[name](values) for name, values in arrays.items()}
+        if len(found) > 1:
+            raise UsageError("'scores' and 'predicted' disagree: keep one of the arrays")
+        return found.pop()
 
     def _best(self, scores: Values) -> int:
         require_numbers(scores, "scores")
@@ -70,20 +80,23 @@ class AnswersRules(Rules):
         return found
 
     def _table(self) -> Iterator[tuple[int, Load]]:
-        """Rows `id, answer`, or `answer` alone in official order."""
+        """Rows `id, answer`, or `question_id, answer`, or `answer` alone in official order."""
         rows = list(read_rows(self.source, ("answer",)))
+        names = self.wanted.names
         if "id" in rows[0].values:
-            once = Once(self.wanted.names)
-            places = [once.take(self.wanted.names.place(row.text("id"), row.where), row.where) for row in rows]
+            places = [names.place(row.text("id"), row.where) for row in rows]
+        elif QUESTION_ID in rows[0].values:
+            places = [names.asked(row.whole(QUESTION_ID), row.where) for row in rows]
         else:
             places = by_position(self.wanted, len(rows), str(self.source))
+        once = Once(names)
         for place, row in zip(places, rows, strict=True):
-            yield place, partial(self._cell, row)
+            yield once.take(place, row.where), partial(self._cell, row)
 
     def _cell(self, row: Row) -> int:
         """The answer of a row: an answer's text before an id, since answers may look like numbers."""
         text = row.text("answer")
-        if text not in self.known and text.isdecimal() and int(text) < len(self.known):
+        if text not in self.known and _SHORT_NUMBER.fullmatch(text) and int(text) < len(self.known):
             return int(text)
         return self._answer(text)
 

@@ -21,6 +21,8 @@ from avpipe.stages.scoring.tables import read_rows
 
 _AXES = {"scores": 1, "predicted": 0, "event_logit": 0}
 _TWO_HEADS = ("event_logit", "class_logit")
+_BOTH = ("scores", "predicted")
+"""As `evaluate` writes them: one must follow from the other."""
 
 
 class EventsRules(Rules):
@@ -36,7 +38,7 @@ class EventsRules(Rules):
         super().__init__(dataset, split, source, blank_missing=blank_missing)
         if self.kind == "folder":
             raise self.refuse_kind()
-        self.form = self.choose_form((_TWO_HEADS, ("scores",), ("predicted",))) if self.kind == "npz" else ()
+        self.form = self.choose_form((_TWO_HEADS, _BOTH, ("scores",), ("predicted",))) if self.kind == "npz" else ()
         self.scorer = ave.AveScorer(len(self.wanted.scored), two_head=self.form == _TWO_HEADS)
 
     def annotated(self, sample: Sample) -> bool:
@@ -63,11 +65,15 @@ class EventsRules(Rules):
             columns = {"scores": classes, "class_logit": classes - 1}.get(name)
             if columns is not None and values.shape[-1] != columns:
                 raise UsageError(f"array {name!r} has {values.shape[-1]} columns for {columns} classes")
-        if self.form == ("scores",):
-            return ave.decide(arrays["scores"])
+        if "scores" in arrays:
+            decided = ave.decide(arrays["scores"])
+            differ = np.flatnonzero(decided != arrays.get("predicted", decided))
+            if differ.size:
+                raise UsageError(f"'scores' and 'predicted' disagree about segment {differ[0]}: keep one of the arrays")
+            return decided
         event, kind = arrays["event_logit"][None], arrays["class_logit"][None]
-        decided: Values = ave.decide_two_head(event, kind, background=classes - 1)[0]
-        return decided
+        both: Values = ave.decide_two_head(event, kind, background=classes - 1)[0]
+        return both
 
     def _table(self) -> Iterator[tuple[int, Load]]:
         """Rows `id, segment, predicted`."""

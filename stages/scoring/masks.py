@@ -46,7 +46,9 @@ class MaskRules(Rules):
     def read(self) -> Iterator[tuple[int, Load]]:
         """See `Rules`."""
         if self.form:
-            for place, arrays in read_npz(self.source, self.wanted, {self.form: self.axes[self.form]}):
+            for place, arrays in read_npz(
+                self.source, self.wanted, {self.form: self.axes[self.form]}, fits=self._check_first
+            ):
                 yield place, partial(self.decide, arrays[self.form])
         else:
             for place, pictures in read_pictures(self.source, self.wanted, self.first):
@@ -55,6 +57,16 @@ class MaskRules(Rules):
     def decide(self, values: Values) -> Values:
         """The prediction that an array of the chosen form stands for."""
         raise NotImplementedError
+
+    def check_size(self, place: int, shape: tuple[int, ...]) -> None:
+        """Refuses an array whose values, of `shape` a segment, do not fit a sample that is to be scored."""
+
+    def _check_first(self, place: int, shape: tuple[int, ...]) -> None:
+        """Checks the size before any value is read, since there may be more of them than memory holds."""
+        try:
+            self.check_size(place, shape)
+        except UsageError as error:
+            raise UsageError(f"{self.source}: sample {self.samples[place].id!r}: {error}") from error
 
     def _pictures(self, place: int, pictures: Pictures) -> Values:
         """The pictures of a sample as one array, uint8; zeros where there is none."""
@@ -100,6 +112,12 @@ class SegmentationRules(MaskRules):
         require_numbers(values, self.form)
         return avs.probabilities(values) if self.form == "logits" else values
 
+    def check_size(self, place: int, shape: tuple[int, ...]) -> None:
+        """See `MaskRules`."""
+        file = self.truth(place)[0][1]
+        if (mask := read_mask(file)).shape != shape:
+            raise UsageError(_other_size(shape, file, mask.shape))
+
     def add(self, place: int, prediction: Any) -> None:
         """See `Rules`. Masks of one sample may differ in size only where nothing is predicted."""
         parts = []
@@ -108,7 +126,7 @@ class SegmentationRules(MaskRules):
             self.sizes.add((mask.shape[0], mask.shape[1]))
             own = np.zeros(mask.shape, dtype=np.float32) if prediction is None else prediction[segment]
             if own.shape != mask.shape:
-                raise UsageError(f"its predictions are {size_text(own.shape)}, mask {file} is {size_text(mask.shape)}")
+                raise UsageError(_other_size(own.shape, file, mask.shape))
             if own.dtype == np.uint8 and not self.form:
                 own = own.astype(np.float32) / np.float32(255)
             parts.append(avs.frame_scores(own[None], mask[None]))
@@ -137,3 +155,7 @@ class SegmentationRules(MaskRules):
 def size_text(shape: tuple[int, ...]) -> str:
     """A shape in words."""
     return " x ".join(map(str, shape))
+
+
+def _other_size(ours: tuple[int, ...], file: Path, truth: tuple[int, ...]) -> str:
+    return f"its predictions are {size_text(ours)}, mask {file} is {size_text(truth)}"

@@ -6,11 +6,13 @@ import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.errors import UsageError, shown
 from avpipe.pipeline.manifest import Dataset, Sample
 
 SHOWN = 3
 """Samples that a message names at most."""
+_LONG = 200
+"""Characters of a name that it shows."""
 
 
 class Names:
@@ -23,20 +25,22 @@ class Names:
         split: `test`, `val` or `train`.
 
     Attributes:
-        samples: those of the split, in official order. Places in it are what the methods return.
+        samples: those of the split, in official order, then those of other splits, which are known but not scored.
+            Places in it are what the methods return.
+        count: how many are of the split.
     """
 
     def __init__(self, dataset: Dataset, split: str) -> None:
         self.dataset, self.split = dataset, split
-        self.samples = dataset.split(split)
-        self._exact = {sample.id: place for place, sample in enumerate(self.samples)}
-        self._near: dict[str, list[int]] = defaultdict(list)
-        for place, sample in enumerate(self.samples):
-            for name in spellings(sample):
-                self._near[name].append(place)
+        own = dataset.split(split)
+        self.samples = (*own, *(sample for sample in dataset.samples if sample.split != split))
+        self.count = len(own)
+        self._own = _Index(self.samples, range(self.count))
+        self._others: _Index | None = None
+        self._numbers: dict[int, int] = {}
 
     def place(self, name: str, where: str) -> int:
-        """The sample that is meant.
+        """The sample that is meant: one of the split where there is any, else one of another split.
 
         Args:
             name: as written in the predictions.
@@ -45,24 +49,69 @@ class Names:
         Raises:
             UsageError: none is meant, or one of several might be.
         """
-        if name in self._exact:
-            return self._exact[name]
-        meant = self._near.get(name, [])
+        meant = self._own.meant(name)
+        if not meant:
+            self._others = self._others or _Index(self.samples, range(self.count, len(self.samples)))
+            meant = self._others.meant(name)[:1]  # they are not scored, so any will do
         if len(meant) == 1:
             return meant[0]
         if meant:
             ids = ", ".join(repr(self.samples[place].id) for place in meant[:SHOWN])
-            raise UsageError(f"{where}: {name!r} may be any of {len(meant)} samples: write one of the ids {ids}")
+            raise UsageError(f"{where}: {shown(name)} may be any of {len(meant)} samples: write one of the ids {ids}")
         raise UsageError(f"{where}: {self._unknown(name)}")
 
+    def asked(self, number: int, where: str) -> int:
+        """The question of the split that its release gives a number, see `Question.number`.
+
+        Args:
+            number: as given in the predictions, under `question_id`.
+            where: the file, and the place in it, for the error.
+
+        Raises:
+            UsageError: there is none, or numbers are not unique in the split.
+        """
+        if not self._numbers:
+            self._numbers = self._numbered(where)
+        if number not in self._numbers:
+            raise UsageError(f"{where}: no question of split {self.split} has question_id {number}")
+        return self._numbers[number]
+
+    def _numbered(self, where: str) -> dict[int, int]:
+        """Places of the questions of the split by their numbers."""
+        found: dict[int, int] = {}
+        for place, sample in enumerate(self.samples[: self.count]):
+            number = sample.question.number if sample.question is not None else None
+            if number is not None and found.setdefault(number, place) == place:
+                continue
+            what = "not every question has one" if number is None else f"{number} is that of several questions"
+            raise UsageError(
+                f"{where}: question_id does not tell the questions of split {self.split} apart ({what}): give ids such "
+                f"as {self.samples[0].id!r}, split and place in its file, or all answers in official order"
+            )
+        return found
+
     def _unknown(self, name: str) -> str:
-        for sample in self.dataset.samples:
-            if name in spellings(sample):
-                return f"sample {name!r} is in split {sample.split}, not in {self.split}: choose it with --split"
-        known = [spelling for sample in self.samples for spelling in spellings(sample)]
+        known = [spelling for sample in self.samples[: self.count] for spelling in spellings(sample)]
         near = difflib.get_close_matches(name, known[:20_000], n=1)
         example = f"did you mean {near[0]!r}?" if near else f"ids look like {self.samples[0].id!r}"
-        return f"{self.dataset.name} has no sample {name!r} in split {self.split}: {example}"
+        if name.isdecimal() and self.samples[0].question is not None:
+            example += "; numbers of questions belong in a column `question_id`"
+        return f"{self.dataset.name} has no sample {shown(name)} in split {self.split}: {example}"
+
+
+class _Index:
+    """Samples at some places by name."""
+
+    def __init__(self, samples: Sequence[Sample], places: range) -> None:
+        self._exact = {samples[place].id: place for place in places}
+        self._near: dict[str, list[int]] = defaultdict(list)
+        for place in places:
+            for name in spellings(samples[place]):
+                self._near[name].append(place)
+
+    def meant(self, name: str) -> list[int]:
+        """Places of all samples that a name may mean."""
+        return [self._exact[name]] if name in self._exact else self._near.get(name, [])
 
 
 def spellings(sample: Sample) -> tuple[str, ...]:
@@ -95,4 +144,5 @@ class Once:
 def listed(ids: Iterable[str] | Sequence[str]) -> str:
     """The first few names, and how many there are where there are more."""
     every = list(ids)
-    return ", ".join(every[:SHOWN]) + (f", ... ({len(every)} in all)" if len(every) > SHOWN else "")
+    first = ", ".join(name if len(name) <= _LONG else f"{name[:_LONG]}..." for name in every[:SHOWN])
+    return first + (f", ... ({len(every)} in all)" if len(every) > SHOWN else "")

@@ -19,10 +19,13 @@ import numpy.typing as npt
 from numpy.lib import format as npy
 
 from avpipe.pipeline.errors import UsageError
+from avpipe.stages.best import SELECTIONS
 
 Values = npt.NDArray[Any]
 WHOLE_BYTES = 1 << 30
-"""Largest array that is read at once, where it has to be."""
+"""Largest array that is read at once, where it has to be, and the most that the rows of one sample may take."""
+_PASSED_OVER = 1 << 20
+"""Bytes at once of what is not looked at."""
 
 
 class Stored:
@@ -72,8 +75,16 @@ class Stored:
 
         Returns:
             `[count, *row]`.
+
+        Raises:
+            ValueError: the rows take more than `WHOLE_BYTES`, or the file ends before them.
         """
         size = math.prod(row)
+        if count * size * self.dtype.itemsize > WHOLE_BYTES:
+            raise ValueError(
+                f"array {self.name!r} of shape {self.shape} has {count * size * self.dtype.itemsize} bytes for one "
+                f"sample, {WHOLE_BYTES} is the most"
+            )
         if self._fortran and len(self.shape) > 1:
             if self._whole is None:
                 self._whole = self.all().reshape(-1)  # in C order, as rows are counted
@@ -81,8 +92,12 @@ class Stored:
             self._at += (count + skip) * size
             return found.reshape(count, *row)
         data = self._exactly(count * size * self.dtype.itemsize)
-        self._exactly(skip * size * self.dtype.itemsize)
+        self._pass_over(skip * size * self.dtype.itemsize)
         return np.frombuffer(data, self.dtype).reshape(count, *row)
+
+    def _pass_over(self, count: int) -> None:
+        for start in range(0, count, _PASSED_OVER):
+            self._exactly(min(_PASSED_OVER, count - start))
 
     def _exactly(self, count: int) -> bytes:
         data = self._file.read(count) if count else b""
@@ -148,3 +163,23 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
+
+
+def selection_of(path: Path) -> str | None:
+    """The split on which the epoch was chosen that made the predictions (`val`, `test`, `last`), by array `selection`.
+
+    None where that is not there, and for files other than npz.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    if path.suffix.lower() != ".npz":
+        return None
+    with Archive(path) as archive:
+        if "selection" not in archive.names:
+            return None
+        found = archive.whole("selection")
+    word = str(found.item()) if found.dtype.kind == "U" and found.size == 1 else ""
+    if word not in SELECTIONS:
+        raise UsageError(f"{path}: array 'selection' must be one of the texts {', '.join(SELECTIONS)}")
+    return word

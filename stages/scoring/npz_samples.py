@@ -1,8 +1,9 @@
 """An npz file of predictions, sample by sample.
 
 Arrays run over segments: all segments of all samples one after the other, `[S, ...]`, or one row a sample, padded to
-the same number of segments, `[N, T, ...]`. Optional arrays say what lies where: `ids` `[N]` names the samples, without
-it they come in official order; `segments` `[N]` says how many segments each has, without it as many as it should.
+the same number of segments, `[N, T, ...]`. Optional arrays say what lies where: `ids` `[N]` names the samples, or
+`question_id` `[N]` names questions, without them they come in official order; `segments` `[N]` says how many segments
+each has, without it as many as it should.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ import numpy as np
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.scoring.names import Names, Once
 from avpipe.stages.scoring.npz import Archive, Stored, Values, reading
+
+QUESTION_ID = "question_id"
+"""Array or column with the numbers that a release gives its questions."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +38,11 @@ class Wanted:
 
 
 def read_npz(
-    path: Path, wanted: Wanted, of_segments: Mapping[str, int], of_samples: Mapping[str, int] | None = None
+    path: Path,
+    wanted: Wanted,
+    of_segments: Mapping[str, int],
+    of_samples: Mapping[str, int] | None = None,
+    fits: Callable[[int, tuple[int, ...]], None] | None = None,
 ) -> Iterator[tuple[int, dict[str, Values]]]:
     """The arrays of one sample after the other.
 
@@ -43,6 +51,8 @@ def read_npz(
         wanted: what is to be predicted.
         of_segments: arrays with a value for each segment, with the number of axes of that value; all are there.
         of_samples: the same for arrays with a value for each sample.
+        fits: called with the place of the first sample that is scored, and the shape of a value of each array over
+            segments, before any value is read; raises where that is not the shape that it should have.
 
     Yields:
         place of a sample among `wanted.names.samples`, and its values: `[segments, ...]` for arrays of segments.
@@ -58,6 +68,11 @@ def read_npz(
             if len(samples[name].shape) != axes + 1:
                 raise UsageError(f"{path}: array {name!r} has shape {samples[name].shape}: one row a sample is needed")
         places, counts = _order(archive, wanted, segments, samples)
+        scored = set(wanted.scored)
+        first = next((place for place in places if place in scored), None)
+        if fits is not None and first is not None:
+            for plan in segments.values():
+                fits(first, plan.row)
         for number, (place, count) in enumerate(zip(places, counts, strict=True)):
             sample = wanted.names.samples[place].id
             with reading(path):
@@ -76,8 +91,8 @@ class _Plan:
         self.stored, self.leading = stored, len(stored.shape) - axes
         if self.leading not in (1, 2):
             raise UsageError(
-                f"{stored.archive.path}: array {stored.name!r} has shape {stored.shape}: it must have {axes + 1} axes "
-                f"(all segments in a row) or {axes + 2} (samples, segments)"
+                f"{stored.archive.path}: array {stored.name!r} has shape {stored.shape}: it must have "
+                f"{_axes(axes + 1)} (all segments in a row) or {_axes(axes + 2)} (samples, segments)"
             )
         self.row = stored.shape[self.leading :]
 
@@ -89,6 +104,10 @@ class _Plan:
     def take(self, count: int) -> Values:
         """The segments of the next sample."""
         return self.stored.take(count, self.row, skip=0 if self.padded is None else self.padded - count)
+
+
+def _axes(count: int) -> str:
+    return "1 axis" if count == 1 else f"{count} axes"
 
 
 def _order(
@@ -106,6 +125,8 @@ def _order(
         once = Once(wanted.names)
         where = f"{path}: array 'ids'"
         places = [once.take(wanted.names.place(name, where), where) for name in ids]
+    elif QUESTION_ID in archive.names:
+        places = _asked(archive, wanted)
     elif rows:
         name, number = next(iter(rows.items()))
         places = by_position(wanted, number, f"{path}: array {name!r}")
@@ -117,13 +138,22 @@ def _order(
     return places, _lengths(path, wanted, places, given, segments)
 
 
+def _asked(archive: Archive, wanted: Wanted) -> list[int]:
+    """Places of questions by the numbers of their release."""
+    values, where = archive.whole(QUESTION_ID), f"{archive.path}: array {QUESTION_ID!r}"
+    if values.ndim != 1 or values.dtype.kind not in "iu":
+        raise UsageError(f"{where} must hold one whole number a question, not {values.dtype} {values.shape}")
+    once = Once(wanted.names)
+    return [once.take(wanted.names.asked(number, where), where) for number in values.tolist()]
+
+
 def by_position(wanted: Wanted, number: int, where: str) -> list[int]:
     """Places of predictions that come without names, in official order.
 
     Raises:
         UsageError: there are not as many as the split has samples, or samples with an annotation.
     """
-    total = len(wanted.names.samples)
+    total = wanted.names.count
     if number == total:
         return list(range(total))
     if number == len(wanted.scored):
@@ -138,7 +168,7 @@ def _by_length(path: Path, wanted: Wanted, segments: Mapping[str, _Plan]) -> lis
     """Samples of arrays that say nothing but how many segments there are in all."""
     name, plan = next(iter(segments.items()))
     total = plan.stored.shape[0]
-    every = tuple(range(len(wanted.names.samples)))
+    every = tuple(range(wanted.names.count))
     for places in (every, wanted.scored):
         if total in (sum(wanted.lengths(p)[0] for p in places), sum(max(wanted.lengths(p)) for p in places)):
             return list(places)

@@ -33,6 +33,7 @@ class Rules(ABC):
         wanted: what is to be predicted.
         lacking_segments: how many segments of each sample have no prediction, where others of it have one; int64,
             by place.
+        elsewhere: places of samples of other splits that were met.
     """
 
     forms: tuple[str, ...]
@@ -46,9 +47,10 @@ class Rules(ABC):
         self.dataset, self.source, self.blank_missing = dataset, source, blank_missing
         names = Names(dataset, split)
         self.segments = {clip.id: clip.segments for clip in dataset.clips}
-        scored = tuple(place for place, sample in enumerate(names.samples) if self.annotated(sample))
+        scored = tuple(place for place, sample in enumerate(names.samples[: names.count]) if self.annotated(sample))
         self.wanted = Wanted(names, scored, self.lengths)
         self.index = {place: index for index, place in enumerate(scored)}
+        self.elsewhere: list[int] = []
         self.lacking_segments = np.zeros(len(names.samples), dtype=np.int64)
         if not scored:
             raise UsageError(
@@ -57,8 +59,14 @@ class Rules(ABC):
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Samples of the split."""
+        """Samples of the split, then those of other splits, see `Names`."""
         return self.wanted.names.samples
+
+    def wants(self, place: int) -> bool:
+        """Whether the prediction at a place is to be scored; those of other splits are noted."""
+        if place >= self.wanted.names.count:
+            self.elsewhere.append(place)
+        return place in self.index
 
     @abstractmethod
     def annotated(self, sample: Sample) -> bool:
@@ -93,16 +101,19 @@ class Rules(ABC):
         return None
 
     def choose_form(self, forms: Sequence[Sequence[str]]) -> Sequence[str]:
-        """The first form of which the npz file has all arrays.
+        """The form of which the npz file has all arrays, the largest where it is a part of another.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or several that say the same thing in two ways.
         """
         with Archive(self.source) as archive:
             held = archive.names
-        for form in forms:
-            if held.issuperset(form):
-                return form
+        met = sorted((form for form in forms if held.issuperset(form)), key=len, reverse=True)
+        for form in met:
+            if other := [name for name in form if name not in met[0]]:
+                raise UsageError(f"{self.source} holds {met[0][0]!r} and {other[0]!r}, predictions twice: keep one")
+        if met:
+            return met[0]
         found = ", ".join(sorted(held)) or "no array"
         raise UsageError(f"{self.source} holds {found}; for {self.dataset.task} it needs {'; or '.join(self.forms)}")
 

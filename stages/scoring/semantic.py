@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +16,9 @@ from avpipe.stages.metrics.avss_masks import EVAL_SIZE
 from avpipe.stages.scoring.masks import MaskRules, size_text
 from avpipe.stages.scoring.npz import Values
 from avpipe.stages.scoring.rules import choose_protocol, require_ids, require_numbers
+
+MOST_PIXELS = 1 << 24
+"""Of a class map, 4096 x 4096: ten times the largest frames of the dataset and more."""
 
 
 class SemanticRules(MaskRules):
@@ -51,10 +55,19 @@ class SemanticRules(MaskRules):
             return best
         return require_ids(values, len(self.dataset.classes), "predicted").astype(np.uint8)
 
+    def check_size(self, place: int, shape: tuple[int, ...]) -> None:
+        """See `MaskRules`: masks are squashed to the size of predictions, so that is bounded."""
+        if math.prod(shape[-2:]) > MOST_PIXELS:
+            raise UsageError(
+                f"predictions are {size_text(shape[-2:])}, more than {MOST_PIXELS} pixels: resize them, 224 x 224 "
+                "officially"
+            )
+
     def add(self, place: int, prediction: Any) -> None:
         """See `Rules`."""
         rows, own = self.truth(place), super().lengths(place)[0]
         size = prediction.shape[1:] if prediction is not None else next(iter(self.sizes), EVAL_SIZE)
+        self.check_size(place, size)
         self.sizes.add(size)
         if len(self.sizes) > 1:
             sizes = ", ".join(map(size_text, sorted(self.sizes)))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.datasets.csv_lines import LONGEST_LINE
+from avpipe.pipeline.errors import UsageError, shown
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".json")
 
@@ -44,7 +46,7 @@ class Row:
                 return int(number)
         except (TypeError, ValueError, OverflowError):
             pass
-        raise UsageError(f"{self.where}: {column} must be a whole number, not {value!r}")
+        raise UsageError(f"{self.where}: {column} must be a whole number, not {shown(value)}")
 
 
 def read_rows(path: Path, needed: Iterable[str]) -> Iterator[Row]:
@@ -66,6 +68,8 @@ def read_rows(path: Path, needed: Iterable[str]) -> Iterator[Row]:
                 _require(path, row, needed)
             first = False
             yield row
+    except RecursionError as error:
+        raise UsageError(f"{path} cannot be read: its JSON is nested too deep") from error
     except (OSError, ValueError, csv.Error) as error:
         if isinstance(error, UsageError):
             raise
@@ -83,8 +87,10 @@ def _require(path: Path, row: Row, needed: Iterable[str]) -> None:
 
 def _separated(path: Path) -> Iterator[Row]:
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    csv.field_size_limit(max(LONGEST_LINE, csv.field_size_limit()))
     with path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file, delimiter=delimiter, strict=True)
+        _once([name for column in table.fieldnames or () if (name := column.strip())], str(path))
         for values in table:
             where = f"{path} line {table.line_num}"
             if None in values:
@@ -92,15 +98,29 @@ def _separated(path: Path) -> Iterator[Row]:
             yield Row(where, {str(column).strip(): value or None for column, value in values.items()})
 
 
+def _once(names: Sequence[str], where: str) -> None:
+    """Refuses a name that is there twice: of two values, one would be taken without a word."""
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{where}: column {twice!r} is there twice: keep one")
+
+
+def _pairs(where: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object."""
+    _once([name for name, _ in pairs], where)
+    return dict(pairs)
+
+
 def _json_lines(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _object(f"{path} line {number}", json.loads(line))
+                where = f"{path} line {number}"
+                yield _object(where, json.loads(line, object_pairs_hook=partial(_pairs, where)))
 
 
 def _json(path: Path) -> Iterator[Row]:
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    content = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=partial(_pairs, str(path)))
     if not isinstance(content, list):
         raise UsageError(f"{path} must hold a list of objects, one a prediction")
     for number, value in enumerate(content, 1):
@@ -120,6 +140,7 @@ def _parquet(path: Path) -> Iterator[Row]:
     number = 0
     try:
         with ParquetFile(path) as table:
+            _once(table.schema_arrow.names, str(path))
             for batch in table.iter_batches():
                 for values in batch.to_pylist():
                     number += 1

@@ -67,6 +67,11 @@ def test_without_a_name_there_is_no_choice_between_subsets(invoke, monkeypatch):
     )
     invoke("make")
     assert made == [("ave", "data/ave"), ("avsbench", "data/avsbench")]
+    for named in (("llp",), ("--dataset", "llp"), ("llp", "--dataset", "llp")):
+        invoke("make", *named)
+    assert made[2:] == [("llp", "data/llp")] * 3
+    with pytest.raises(UsageError, match="several datasets are named, 'llp' and 'ave': give one of them"):
+        invoke("make", "llp", "--dataset", "ave")
 
 
 def test_one_folder_cannot_hold_two_datasets(invoke, tmp_path):

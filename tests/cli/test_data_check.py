@@ -44,6 +44,9 @@ def test_a_fault_makes_the_exit_code_3_and_is_printed(data):
     videos[0].unlink()
     videos[1].write_text(POINTER)
     text = invoke("--dataset", "ave", "--quick", code=3)
+    assert text.splitlines()[:-3] == invoke("ave", "--quick", code=3).splitlines()[:-3]
+    with pytest.raises(UsageError, match="several datasets are named, 'llp' and 'ave': give one of them"):
+        invoke("llp", "--dataset", "ave")
     assert f"fault: missing-file (1)\n  {videos[0].relative_to(data.parent)}: no such file" in text
     assert f"fault: pointer-file (1)\n  {videos[1].relative_to(data.parent)}: a " in text
     assert text.splitlines()[-1] == "1 dataset: 2 faults; nothing was changed"
@@ -80,7 +83,7 @@ def test_leakage_is_printed_and_is_no_fault(data):
     for name in ("Annotations.txt", "testSet.txt"):
         (base / name).write_text((base / name).read_text() + other + "\n")
     text = invoke("--quick")
-    assert f"leakage: train/test share 1 recordings: {row[1]}\n" in text
+    assert f"leakage: train/test share 1 recording: {row[1]}\n" in text
     assert "1 of 3 recordings are in more than one split" in text
 
 
@@ -89,6 +92,46 @@ def test_what_is_not_there_is_a_usage_error(data):
         invoke("--dataset", "llp")
     with pytest.raises(UsageError, match="no dataset found in"):
         invoke("--root", str(data))
+
+
+MINE = "clip,media,split,events,labels\na,a.mp4,train,x@0-1,x\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--dataset", "ave", "release=first"), "unknown setting of ave 'release'"),
+        (("--dataset", "ave", "--task", "foo"), "the task of ave is events, not foo"),
+        (("--dataset", "mine.csv", "--task", "foo"), "unknown task of a table 'foo'"),
+        (("--dataset", "mine.csv", "segments=x"), "segments is 'x', expected a whole number"),
+        (("--dataset", "mine.csv"), "name one with --task"),
+        (("--dataset", "mine.yaml"), "there is no table"),
+    ],
+)
+def test_a_request_that_is_wrong_is_no_fault_of_the_data(data, arguments, says):
+    (data.parent / "mine.csv").write_text(MINE)
+    (data.parent / "mine.yaml").write_text("table: other.csv\n")
+    with pytest.raises(UsageError, match=says):
+        invoke(*arguments)
+
+
+def test_a_table_that_cannot_be_read_is_a_fault_of_the_data(data):
+    (data.parent / "mine.csv").write_text("clip,split\n")
+    text = invoke("--dataset", "mine.csv", code=3)
+    assert "fault: unusable (1)\n  mine.csv line 1: has no column media" in text
+
+
+def test_a_set_file_that_is_not_there_costs_its_split_and_the_rest_is_looked_at(data):
+    base = data / "ave" / "AVE_Dataset"
+    (base / "testSet.txt").unlink()
+    video = base / "AVE" / f"{(base / 'trainSet.txt').read_text().split('&')[1]}.mp4"
+    video.unlink()
+    (report,) = json.loads(invoke("--dataset", "ave", "--quick", "--json", code=3))
+    told = [(finding["kind"], finding["where"]) for finding in report["findings"]]
+    assert told == [
+        ("missing-table", str((base / "testSet.txt").relative_to(data.parent))),
+        ("missing-file", str(video.relative_to(data.parent))),
+    ]
 
 
 def test_every_dataset_that_is_found_is_checked_subset_by_subset(data):
@@ -111,7 +154,7 @@ def test_a_table_of_ones_own_names_its_rows_and_what_they_share(data):
     assert [(f["kind"], f["where"].rpartition("/")[2]) for f in report["findings"]] == [
         ("bad-event", "mine.csv line 3"),
         ("no-split", "mine.csv"),
-        ("same-media", videos[0].name),
         ("stray-file", videos[2].name),
+        ("leakage", "mine.csv"),
     ]
     assert report["leakage"]["pairs"] == {"train/test": [str(videos[0])]}

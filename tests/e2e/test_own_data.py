@@ -50,7 +50,7 @@ def test_a_table_is_extracted_once_and_read_alike_ever_after(own, avpipe, tmp_pa
         "goes on after 3 s",
         "already",
         "unknown split",
-        "a quote is not",
+        "quotes that do not match",
     )
     for number, words in enumerate(said, start=len(clips) + 2):
         assert any(f"line {number}: " in line and words in line for line in done.stderr.splitlines()), words

@@ -189,7 +189,7 @@ def odd_files(folder: Path, names: list[str]) -> dict[str, str]:
         "pointer, not the file itself": lambda path: path.write_text(
             "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         ),
-        "a text file": lambda path: path.write_text("<html>404</html>"),
+        "a text file, not features": lambda path: path.write_text("<html>404</html>"),
         "a pickle, which is never loaded": lambda path: path.write_bytes(b"\x80\x04\x95"),
         "holds pickled objects": lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
         "truncated": lambda path: path.write_bytes(whole[:-1]),
@@ -277,6 +277,22 @@ def sealing(unit):
 UnitWriter.seal = sealing
 import_features(toy.llp(10), Path({cache!r}), [toy.audio(Path({folder!r}))], unit_segments=20)
 """
+
+
+def test_files_that_claim_more_than_memory_holds_are_refused_before_they_are_read(ave, tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("avadataset", (4, 10, 2**30), np.float32, chunks=(1, 1, 1024))
+    with pytest.raises(UsageError, match=r"a\.h5: one clip: 42949672960 bytes for values of shape \[10, 1073741824\]"):
+        import_features(ave, tmp_path / "c", [audio(tmp_path / "a.h5")])
+    dataset = llp(2)
+    fill(tmp_path / "f", dataset, 10, 8)
+    path = tmp_path / "f" / f"{dataset.clips[0].source}.npy"
+    header = {"descr": "<f4", "fortran_order": False, "shape": (10, 2**30)}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + 40 * 2**30)
+    with pytest.raises(UsageError, match=r"1 x 1073741824 a segment: are these features"):
+        import_features(made_of(dataset.clips[:1]), tmp_path / "c", [audio(tmp_path / "f")])
 
 
 def test_an_import_that_was_killed_goes_on(tmp_path):

@@ -17,8 +17,10 @@ from plant import (
     dead_link,
     flip,
     folder,
+    jpeg,
     nested,
     no_index,
+    not_a_number,
     other_case,
     overwrite,
     picture,
@@ -91,12 +93,14 @@ FAULTS = [
     ("avsbench-s4 wav", sound(1.5), "short-media"),
     ("avsbench-s4 wav", sound(60.0), "long-media"),
     ("avsbench-s4 wav", sound(0.0), "empty-audio"),
+    ("avsbench-s4 wav", not_a_number, "not-finite"),
     ("avsbench-s4 wav", overwrite(0.0, 0.0003, b"\xff"), "broken-header"),
     ("avsbench-s4 raw", Path.unlink, "missing-file"),
     ("avsbench-s4 raw", cut(0.5), "truncated"),
     ("avsbench-s4 mask", Path.unlink, "missing-mask"),
     ("avsbench-s4 mask", picture(size=(112, 112)), "mask-size"),
     ("avsbench-s4 mask", picture(value=128), "mask-values"),
+    ("avsbench-s4 mask", jpeg, "mask-values"),
     ("avsbench-s4 mask", picture(mode="I;16"), "mask-mode"),
     ("avsbench-s4 mask", overwrite(0.5, 0.6, None), "damaged"),
     ("avsbench-s4 mask", cut(0.9), "truncated"),
@@ -150,6 +154,41 @@ def test_a_file_too_many_is_found_by_name(copy_of, sort, add, kind, name):
     assert found(look_at(sort.split(" ", maxsplit=1)[0], root)) == {(kind, str(expected.relative_to(root)))}
 
 
+@pytest.mark.parametrize(
+    ("name", "table", "column", "word", "told", "sort"),
+    [
+        ("avsbench-s4", "Single-source/s4_meta_data.csv", "category", "bagpipes", "unknown-class", "train mask"),
+        ("avsbench-avss", "metadata.csv", "a_obj", "bagpipes", "odd-objects", "mask"),
+    ],
+)
+def test_a_mask_too_many_is_found_whatever_is_wrong_with_other_rows(copy_of, name, table, column, word, told, sort):
+    root = copy_of(name)
+    mask = first(root, f"{name} {sort}")
+    header, *rows = [line.split(",") for line in (root / table).read_text().splitlines()]
+    other = next(row for row in rows if row[0] not in str(mask))
+    other[header.index(column)] = word
+    (root / table).write_text("\n".join(map(",".join, [header, *rows])))
+    extra = mask.with_name(f"{mask.stem[:-1]}20.png")
+    extra.write_bytes(mask.read_bytes())
+    places = dict(found(look_at(name, root, quick=True)))
+    assert set(places) == {told, "extra-mask"}
+    assert places["extra-mask"] == str(extra.relative_to(root))
+
+
+def test_where_all_files_of_a_kind_are_lost_none_stands_in_for_another(copy_of):
+    root = copy_of("avsbench-s4")
+    shutil.rmtree(first(root, "avsbench-s4 frame").parent)
+    first(root, "avsbench-s4 raw").unlink()
+    report = look_at("avsbench-s4", root, quick=True)
+    assert {finding.kind for finding in report.findings} == {"missing-folder", "missing-file"}
+    assert all(finding.done.startswith("extraction will quarantine") for finding in report.findings)
+    root = copy_of("avsbench-avss")
+    for labels in first(root, "avsbench-avss clip").glob("labels_*"):
+        shutil.rmtree(labels)
+    gone = look_at("avsbench-avss", root, quick=True).findings
+    assert {finding.done for finding in gone} == {"their segments have no masks"}
+
+
 @pytest.mark.parametrize("name", [".DS_Store", "._{name}", "Thumbs.db", "desktop.ini"])
 def test_what_systems_leave_behind_is_no_finding(copy_of, name):
     root = copy_of("ave")
@@ -195,6 +234,14 @@ def test_many_faults_at_a_time_are_found_each(copy_of):
     assert report.faults == len(expected)
 
 
+def test_silent_sound_of_several_clips_is_no_duplicate(copy_of):
+    root = copy_of("avsbench-s4")
+    wavs = sorted(root.glob("**/audio_wav/*/**/*.wav"))[:2]
+    for wav in wavs:
+        sound(5.0, level=0)(wav)
+    assert found(look_at("avsbench-s4", root)) == {("silent-audio", str(wav.relative_to(root))) for wav in wavs}
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("sort", ["video", "folder"])
 def test_what_may_not_be_read_is_found(copy_of, sort):
@@ -232,3 +279,54 @@ def test_a_missing_file_that_lies_elsewhere_is_pointed_at(copy_of):
     nested(path)
     (finding,) = look_at("ave", root).findings
     assert str(path.parent / "AVE" / path.name) in finding.what
+
+
+def _down(folder: Path) -> Path:
+    """Moves what a folder holds into a folder of the same name within it."""
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    folder.mkdir()
+    aside.rename(folder / folder.name)
+    return folder / folder.name
+
+
+@pytest.mark.parametrize("kinds", [("gt_masks",), ("gt_masks", "visual_frames")])
+def test_folders_that_were_unpacked_one_too_deep_are_pointed_at(copy_of, kinds):
+    root = copy_of("avsbench-s4")
+    data = root / "Single-source" / "s4_data"
+    deeper = [_down(data / kind) for kind in kinds]
+    findings = look_at("avsbench-s4", root, quick=True).findings
+    assert len(findings) == sum(len(list(folder.iterdir())) for folder in deeper)  # one a split
+    for finding in findings:
+        there = Path(finding.what.partition("there is ")[2].partition(": ")[0])
+        assert there.exists()
+        folder = next(folder for folder in deeper if folder in there.parents)
+        assert there == folder / Path(finding.where).relative_to(folder.parent)
+
+
+def test_a_clip_in_the_folder_of_another_part_is_pointed_at_and_no_stray(copy_of):
+    root = copy_of("avsbench-avss")
+    clip = first(root, "avsbench-avss clip")
+    clip.rename(root / "v1s" / clip.name)
+    (finding,) = look_at("avsbench-avss", root, quick=True).findings
+    assert (finding.kind, finding.where) == ("missing-folder", str(clip))
+    assert f"there is {root / 'v1s' / clip.name}: " in finding.what
+
+
+def test_a_file_in_place_of_a_folder_of_frames_is_told_once(copy_of):
+    root = copy_of("avsbench-s4")
+    frames = first(root, "avsbench-s4 frame").parent
+    shutil.rmtree(frames)
+    frames.write_bytes(b"not a folder")
+    (finding,) = look_at("avsbench-s4", root, quick=True).findings
+    assert (finding.kind, finding.where) == ("missing-folder", str(frames))
+    assert finding.what.startswith("a file in place of a folder; 5 files ")
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("audio_wav", "sound-from-video"), ("visual_frames", "from-video")])
+def test_media_for_which_raw_videos_stand_in_are_a_note(copy_of, folder, kind):
+    root = copy_of("avsbench-s4")
+    shutil.rmtree(root / "Single-source" / "s4_data" / folder)
+    report = look_at("avsbench-s4", root, quick=True)
+    assert found(report) == {(kind, "Single-source")}
+    assert report.faults == 0

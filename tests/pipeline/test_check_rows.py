@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from checked import found, look_at
+from plant import POINTER
 
 Lines = list[str]
 Edit = Callable[[Lines], None]
@@ -60,6 +61,11 @@ def whole(text: str) -> Edit:
     return lambda lines: lines.__setitem__(slice(None), text.split("\n"))
 
 
+def whole_line(line: int, text: str) -> Edit:
+    """Puts another text in place of a line."""
+    return lambda lines: lines.__setitem__(line - 1, text)
+
+
 def rewrite(path: Path, edit: Edit) -> None:
     lines = path.read_text().split("\n")
     edit(lines)
@@ -82,6 +88,8 @@ FAULTS = [
     ("avsbench-s4", S4, again(1, 2), "doubled-header", 2),
     ("avsbench-s4", S4, shift(), "wrong-header", 1),
     ("avsbench-s4", S4, put(1, 0, "id"), "wrong-header", 1),
+    ("avsbench-s4", S4, whole_line(1, "start,name,category,split"), "wrong-header", 1),
+    ("avsbench-s4", S4, whole(POINTER), "unusable", None),
     ("avsbench-s4", S4, again(2, 4), "duplicate-id", 4),
     ("avsbench-s4", S4, put(3, 2, "bagpipes"), "unknown-class", 3),
     ("avsbench-s4", S4, put(3, 3, "training"), "unknown-split", 3),
@@ -89,6 +97,7 @@ FAULTS = [
     ("avsbench-s4", S4, whole(""), "unusable", None),
     ("avsbench-ms3", MS3, put(2, 1, "dev"), "unknown-split", 2),
     ("avsbench-ms3", MS3, lambda lines: lines.insert(2, f"{lines[1].split(',')[0]},test"), "duplicate-id", 3),
+    ("avsbench-avss", AVSS, whole_line(1, "uid,vid,s_min,s_sec,a_obj,split,label"), "wrong-header", 1),
     ("avsbench-avss", AVSS, put(2, 6, "v3"), "unknown-part", 2),
     ("avsbench-avss", AVSS, again(2, 3), "duplicate-id", 3),
     ("avsbench-avss", "label2idx.json", whole('{"background": 0}'), "class-list", "label2idx.json"),
@@ -101,6 +110,7 @@ FAULTS = [
     ("llp", LLP_HEARD, again(2, 3), "duplicate-row", 3),
     ("llp", LLP_HEARD, drop(1), "missing-header", 1),
     ("llp", LLP_HEARD, shift("\t"), "wrong-header", 1),
+    ("llp", LLP_HEARD, whole_line(1, "filename\toffset\tonset\tevent_labels"), "wrong-header", 1),
     ("music-avqa", AVQA, whole("[{"), "unusable", None),
 ]
 

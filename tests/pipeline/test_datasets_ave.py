@@ -213,15 +213,6 @@ ROWS = ["Bark&aaaaaaaaaaa&good&2&5", "Church bell&bbbbbbbbbbb&good&0&10"]
         (["label&id&q&from&to", *ROWS], "wrong-header", 1),
         ([HEADER, HEADER, *ROWS], "doubled-header", 2),
         ([*ROWS, HEADER], "doubled-header", 3),
-        (
-            [
-                "VideoID&Category&Quality&StartTime&EndTime",
-                "aaaaaaaaaaa&Bark&good&2&5",
-                "bbbbbbbbbbb&Church bell&good&0&10",
-            ],
-            "wrong-header",
-            1,
-        ),
     ],
 )
 def test_a_header_at_fault_is_named_once_and_shifts_no_label(tmp_path, lines, kind, line):
@@ -234,10 +225,19 @@ def test_a_header_at_fault_is_named_once_and_shifts_no_label(tmp_path, lines, ki
     assert dataset.samples[0].events.count(BARK) == 3
 
 
-def test_a_header_in_a_set_file_is_a_note(tmp_path):
-    write(tmp_path / "AVE_Dataset", ROWS, train=[HEADER, *ROWS])
+TURNED = [
+    "VideoID&Category&Quality&StartTime&EndTime",
+    "aaaaaaaaaaa&Bark&good&2&5",
+    "bbbbbbbbbbb&Church bell&good&0&10",
+]
+
+
+@pytest.mark.parametrize(("annotations", "train"), [(ROWS, [HEADER, *ROWS]), (TURNED, ROWS)])
+def test_a_header_that_does_no_harm_is_a_note(tmp_path, annotations, train):
+    write(tmp_path / "AVE_Dataset", annotations, train=train)
     dataset = load_dataset("ave", tmp_path)
     assert [(f.kind, f.level) for f in dataset.findings] == [("header", "note")]
+    assert [sample.events.count(BARK) for sample in dataset.samples] == [3, 0]
     assert len(dataset.samples) == 2
 
 
@@ -258,6 +258,18 @@ def test_one_fault_in_most_rows_is_told_once(tmp_path):
     assert "first lines 1, 2, 3, 4, 5" in finding.done
 
 
+def test_a_file_cut_short_is_told_once_in_each_file_of_which_rows_are_left_over(tmp_path):
+    rows = [f"Bark&{number:011}&good&0&5" for number in range(30)]
+    base = write(tmp_path / "one" / "AVE_Dataset", ROWS + rows[:2], train=ROWS + rows)
+    (finding,) = load_dataset("ave", base.parent).findings
+    assert (finding.kind, finding.where) == ("unmatched-row", str(base / "trainSet.txt"))
+    assert "28 of 32 rows" in finding.what
+    base = write(tmp_path / "other" / "AVE_Dataset", ROWS + rows, train=ROWS, val=rows[:1], test=rows[1:2])
+    (finding,) = load_dataset("ave", base.parent).findings
+    assert (finding.kind, finding.where) == ("no-split", str(base / "Annotations.txt"))
+    assert "28 of 32 rows" in finding.what
+
+
 def test_a_file_of_something_else_is_refused(tmp_path):
     write(tmp_path / "AVE_Dataset", ["first,second", "third,fourth"])
     with pytest.raises(UsageError, match=r"Annotations\.txt has no row of the form Category&VideoID"):
@@ -276,15 +288,22 @@ def test_pictures_and_sound_stand_in_for_videos(tmp_path, touch, pictures, sound
     assert first.frames == tuple(files[3 * second + 1] for second in range(10))  # 3 a second, the middle one of each
     assert first.audio == base / sound.format("aaaaaaaaaaa")
     assert second.media() == (base / "AVE" / "bbbbbbbbbbb.mp4",)
+    (base / "AVE" / "bbbbbbbbbbb.mp4").unlink()  # no video at all: then pictures and sound are what is missing
+    second = load_dataset("ave", tmp_path).clips[1]
+    assert second.frames == tuple(base / pictures.format("bbbbbbbbbbb", 3 * second + 2) for second in range(10))
+    assert second.audio.stem == "bbbbbbbbbbb"
     touch(base / "AVE" / "aaaaaaaaaaa.mp4")  # its clock is right, so it comes first
     assert load_dataset("ave", tmp_path).clips[0].media() == (base / "AVE" / "aaaaaaaaaaa.mp4",)
 
 
-def test_missing_set_file_is_named(tmp_path):
-    base = write(tmp_path / "AVE_Dataset", [HEADER, "Bark&aaaaaaaaaaa&good&0&5"])
+def test_a_set_file_that_cannot_be_read_costs_its_split(tmp_path):
+    base = write(tmp_path / "AVE_Dataset", ROWS, train=ROWS[:1])
     (base / "valSet.txt").unlink()
-    with pytest.raises(UsageError, match=r"valSet\.txt is missing"):
-        load_dataset("ave", tmp_path)
-    (base / "valSet.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UsageError, match=r"valSet\.txt is no UTF-8 text"):
+    dataset = load_dataset("ave", tmp_path)
+    (finding,) = dataset.findings
+    assert (finding.kind, finding.where, finding.level) == ("missing-table", str(base / "valSet.txt"), "fault")
+    assert len(dataset.samples) == 1
+    for split in ("train", "val", "test"):
+        (base / f"{split}Set.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(UsageError, match=r"trainSet\.txt is no UTF-8 text"):
         load_dataset("ave", tmp_path)

@@ -138,7 +138,7 @@ def test_broken_rows_are_named(tmp_path, write, assert_faults):
         3: "unknown split 'training'",
         4: "'aaaaaaaaaaa' is in line 2 already, split train",
         5: "no clip name",
-        6: "1 fields instead of 2",
+        6: "1 field instead of 2",
     }
     assert_faults(dataset, "ms3_meta_data.csv", faults)
 

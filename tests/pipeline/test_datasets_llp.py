@@ -262,7 +262,26 @@ def test_rows_of_a_split_that_is_not_there_are_told_at_once(tmp_path):
     assert dataset.findings[1].what == "2 rows name no video, as there is no test split"
 
 
-def test_a_table_of_something_else_is_refused(tmp_path):
-    make(tmp_path, eval_audio=["a,b", "c,d"])
-    with pytest.raises(UsageError, match=r"AVVP_eval_audio\.csv has no column filename, onset"):
-        load_dataset("llp", tmp_path)
+def test_a_table_of_something_else_costs_what_it_should_hold(tmp_path):
+    other = ["a,b", "c,d"]
+    dataset = load_dataset("llp", make(tmp_path, eval_audio=other, train=other))
+    assert told(dataset) == [("unusable", "fault", "AVVP_train.csv"), ("unusable", "fault", "AVVP_eval_audio.csv")]
+    assert dataset.findings[1].what.startswith("has no column filename, onset")
+    assert dataset.split("test")[0].audio_events is None
+    with pytest.raises(UsageError, match=r"AVVP_train\.csv has no column filename"):
+        load_dataset("llp", make(tmp_path, train=other, val_pd=other, test_pd=other))
+
+
+def test_rows_that_are_left_out_are_counted_where_they_belong(tmp_path):
+    """A row of train has no dense labels, so what is wrong with it explains none; notes stand for no row."""
+    base = make(tmp_path, train=[*FILES["AVVP_train.csv"], "abc\tDog"])
+    before = load_dataset("llp", base)
+    heard = base / "AVVP_eval_audio.csv"
+    heard.write_text(heard.read_text() + "NOSUCHVIDEO_1_11\t7\t9\tDog\n12eWNawPekw_30_40\t0\t2\tDog\n")
+    dataset = load_dataset("llp", base)
+    assert ("unmatched-row", "fault") in {(f.kind, f.level) for f in dataset.findings if "NOSUCHVIDEO" in f.what}
+    assert before.left_out["samples of train"] == dataset.left_out["samples of train"] == 1
+    assert dataset.left_out["audio events"] == before.left_out["audio events"] + 1
+    (base / "AVVP_train.csv").unlink()
+    told_now = {(f.kind, f.level) for f in load_dataset("llp", base).findings if "NOSUCHVIDEO" in f.what}
+    assert told_now == {("unmatched-row", "fault")}

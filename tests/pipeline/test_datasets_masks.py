@@ -95,6 +95,24 @@ def test_a_mask_is_squashed_as_it_is_read(tmp_path, kind):
     assert np.array_equal(read_semantic_mask(path, (8, 12)), IDS[rows[:, None], columns])
 
 
+def test_a_grey_palette_means_ids_though_its_greys_are_colours_of_classes(tmp_path):
+    ids = np.zeros((4, 4), np.uint8)
+    ids[1:3, 1:3] = 64  # (64, 64, 64) is the colour of class 56
+    picture = Image.fromarray(ids).convert("P")
+    assert picture.getpalette()[64 * 3 : 64 * 3 + 3] == [64, 64, 64]
+    picture.save(tmp_path / "m.png")
+    assert np.array_equal(read_semantic_mask(tmp_path / "m.png"), ids)
+    picture.point(lambda value: value * 2).save(tmp_path / "n.png")  # (128, 128, 128) is that of class 7
+    assert stray_values(tmp_path / "n.png", semantic=True) == (128,)
+    entries = np.zeros((256, 3), np.uint8)
+    entries[128] = palette()[5]  # an index above the classes, which has the colour of one
+    picture = Image.fromarray(ids * 2)
+    picture.putpalette(entries.tobytes())
+    picture.save(tmp_path / "n.png")
+    assert np.array_equal(read_semantic_mask(tmp_path / "n.png"), ids // 64 * 5)
+    assert stray_values(tmp_path / "n.png", semantic=True) == ()
+
+
 def test_ids_beyond_the_classes_are_refused_and_named(tmp_path):
     ids = IDS.copy()
     ids[0, :3] = (71, 255, 71)

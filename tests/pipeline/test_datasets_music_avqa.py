@@ -132,6 +132,7 @@ def test_rows_become_samples_by_position(tmp_path, touch):
         ("violin",),
         "Audio-Visual/Existential",
         dataset.classes.index("no"),
+        12,
     )
     assert first.question.text == "Is the violin in the video always playing?"
     assert (second.clip, third.clip) == ("sa00000001", "00000093")
@@ -185,12 +186,13 @@ def test_broken_rows_are_named_by_line_and_cost_nobody_a_place(tmp_path, broken,
 )
 def test_a_file_that_is_no_list_of_questions_is_refused_with_its_line(tmp_path, text, says):
     write(tmp_path)
-    (tmp_path / "json_update" / "avqa-val.json").write_text(text)
-    with pytest.raises(UsageError, match=rf"avqa-val\.json .*{says}"):
+    for path in (tmp_path / "json_update").iterdir():
+        path.write_text(text)
+    with pytest.raises(UsageError, match=rf"avqa-(train|val|test)\.json .*{says}"):
         load_dataset("music-avqa", tmp_path)
 
 
-def test_a_damaged_archive_is_refused_by_name(tmp_path):
+def test_a_damaged_archive_costs_its_split(tmp_path):
     write(tmp_path)
     plain = tmp_path / "json_update" / "avqa-val.json"
     whole = gzip.compress(plain.read_bytes())
@@ -200,8 +202,11 @@ def test_a_damaged_archive_is_refused_by_name(tmp_path):
     assert len(load_dataset("music-avqa", tmp_path).split("val")) == 1
     for content in (whole[:-9], b"no gzip", whole[:20] + b"\0" * 30):
         packed.write_bytes(content)
-        with pytest.raises(UsageError, match=r"avqa-val\.json\.gz cannot be read"):
-            load_dataset("music-avqa", tmp_path)
+        dataset = load_dataset("music-avqa", tmp_path)
+        (finding,) = dataset.findings
+        assert (finding.kind, finding.where, finding.level) == ("unusable", str(packed), "fault")
+        assert finding.what.startswith("cannot be read")
+        assert [len(dataset.split(split)) > 0 for split in ("train", "val", "test")] == [True, False, True]
 
 
 def test_which_release_is_read(tmp_path):

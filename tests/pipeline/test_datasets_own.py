@@ -72,11 +72,16 @@ def test_a_segment_shared_half_and_half_is_of_the_class_that_is_there_first(tabl
         ("a\tb,v.mp4,train,4,x@1-2", "bad-id", "cannot be"),
         ("ok,v.mp4,train,4,x@1-2", "duplicate-id", "line 2 already"),
         ("a,,train,4,x@1-2", "broken-row", "no media"),
+        ("a,http://x.y/z.mp4,train,4,x@1-2", "broken-row", "an address"),
         ("a,v.mp4,train,0,x@1-2", "broken-row", "'0'"),
         ("a,v.mp4,train,2.5,x@1-2", "broken-row", "'2.5'"),
         ("a,v.mp4,train,4,x@1-2,more", "broken-row", "6 fields instead of 5"),
         ("a,v.mp4,train,4", "broken-row", "4 fields instead of 5"),
-        ('a,v.mp4,train,4,"x@1-2', "broken-row", "quote is not closed"),
+        ('a,v.mp4,train,4,"x@1-2', "broken-row", "quotes that do not match: a row is one line"),
+        ('"a\nx",v.mp4,train,4,x@1-2', "broken-row", "a line break within quotes: a row is one line"),
+        ('x",v.mp4,train,4,x@1-2', "broken-row", "a quote within a field"),
+        (f"a,v.mp4,train,4,{'x' * 150_000}@2-1", "bad-event", "ends before it begins"),
+        (f"a,{'v' * 256}.mp4,train,4,x@1-2", "broken-row", "media is no path"),
     ],
 )
 def test_a_bad_row_is_named_and_stops_no_other(table, row, kind, words):
@@ -86,6 +91,7 @@ def test_a_bad_row_is_named_and_stops_no_other(table, row, kind, words):
     (finding,) = [f for f in found.findings if f.level == "fault"]
     assert (finding.kind, finding.where.rpartition(" line ")[2]) == (kind, "3")
     assert words in finding.what
+    assert len(str(finding)) < 700
 
 
 def test_text_of_any_make_is_read_and_lines_are_counted_in_the_file(table):
@@ -126,7 +132,7 @@ def test_parquet_gives_what_csv_gives(table, tmp_path):
         ("video_id,split,events\n", "no column clip, media"),
         ("clip,media,split\na,v.mp4,train\n", "needs one of events .events., labels"),
         ("clip,media,split,events,labels\na,v.mp4,train,,\n", "--task .events, parsing"),
-        ("clip,media,split,events,Events\n", "'events' is there twice"),
+        ("clip,media,split,events,Events\n", "'events' twice"),
         ("", "is empty"),
         ("clip,media,split,events\n", "no row that can be used"),
         ("clip,media,split,segments,events\na,v.mp4,tra,1,\n", "line 2: unknown split 'tra'"),
@@ -183,6 +189,7 @@ def test_settings_come_from_yaml_and_the_command_has_the_last_word(table, tmp_pa
         ("task: events\n", "names no table"),
         ("table: t.csv\nsegment: 3\n", "did you mean 'segments'"),
         ("table: none.csv\n", "there is no table"),
+        (f"table: {'x' * 300}.csv\n", "there is no table"),
         ("table: t.txt\n", "ends in .csv or .parquet"),
         ("table: t.csv\nclasses: [yes, x]\n", "class True is no text"),
         ("table: t.csv\nclasses: [x, x]\n", "'x' twice"),
@@ -190,6 +197,7 @@ def test_settings_come_from_yaml_and_the_command_has_the_last_word(table, tmp_pa
         ("table: t.csv\nsegments: true\n", "segments is True"),
         ("- a\n", "holds list"),
         ("a: [\n", "not a YAML file"),
+        (f"table: {'[' * 2000}{']' * 2000}\n", "not a YAML file: maximum recursion"),
         ("table: t.csv\nclasses: [dog]\n", "no row that can be used"),
     ],
 )
@@ -208,6 +216,13 @@ def test_parsing_keeps_weak_labels_apart_from_what_is_heard_and_seen(table):
     assert third.audio_events == (Event(0, 0, 1), Event(0, 2, 4))
     assert second.labels == (0,)
     assert kinds(found) == [("short-event", "2"), ("labels-differ", "3"), ("labels-differ", "4")]
+    told = table(f"{head}a,v.mp4,train,4,x;y,,\nb,v.mp4,test,4,x,,\nc,v.mp4,val,4,,,\n")
+    assert [(s.labels, s.audio_events, s.visual_events) for s in told.samples] == [
+        ((0, 1), None, None),  # nobody looked for events in a row for training
+        ((0,), (), ()),
+        ((), (), ()),
+    ]
+    assert kinds(told) == [("no-events", "3")]
     both = table("clip,media,split,segments,events\na,v.mp4,train,4,x@0-2;y@1-3\n", task="parsing")
     assert only(both).audio_events == only(both).visual_events == (Event(0, 0, 2), Event(1, 1, 3))
     weak = table(f"{HEAD}labels\na,v.mp4,test,4,x\n")
@@ -261,6 +276,22 @@ def test_masks_belong_to_segments_by_their_numbers(table, tmp_path):
 def test_sources_say_which_clips_are_of_one_recording(table):
     found = table("clip,media,split,segments,source,events\na,v.mp4,train,4,tape 1,\nb,v.mp4,test,4,,\n")
     assert [clip.source for clip in found.clips] == ["tape 1", "v.mp4"]
+
+
+def test_what_is_worth_knowing_of_a_table_is_noted(table, tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "1.png").touch()
+    head = "clip,media,frames,audio,split,segments,"
+    rows = "a,v.mp4,,,train,1,\nb,,f,,val,1,\nc,,,v.mp4,test,1,\nd,v.m4a,,,val,1,\n"
+    (tmp_path / "v.m4a").touch()
+    notes = [(f.kind, f.where.rpartition("/")[2], f.done) for f in table(f"{head}events\n{rows}").findings]
+    assert notes == [
+        ("no-events", "mine.csv", "there is nothing to learn"),
+        ("one-modality", "mine.csv line 4", "extraction will quarantine it, but with --modality audio"),
+        ("one-modality", "mine.csv line 5", "extraction will quarantine it, but with --modality audio"),
+        ("one-modality", "mine.csv line 3", "extraction will quarantine it, but with --modality visual"),
+    ]
+    assert [f.kind for f in table(f"{head}masks\n{rows}").findings] == ["no-masks", *["one-modality"] * 3]
 
 
 def test_classes_that_differ_in_case_alone_are_noted(table):

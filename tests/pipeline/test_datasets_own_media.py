@@ -81,7 +81,7 @@ def test_a_cap_cuts_clips_and_keeps_their_pictures_in_time(media):
     assert [lengths[name] for name in ROWS] == [3, 1, 3, 3, 3, 3]
     frames = {clip.id: clip.frames for clip in found.clips}
     assert [path.stem for path in frames["pictures with sound"]] == ["0001", "0002", "0003"]
-    assert "clip 'sound' has 7 segments, of which the first 3 are used" in [f.what for f in found.findings]
+    assert "clip 'sound' has 7 segments, of which it keeps the first 3" in [f.what for f in found.findings]
 
 
 def test_media_that_the_cache_knows_are_not_opened(media, monkeypatch):

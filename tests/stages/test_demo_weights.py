@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import load_file
+import torch
+from safetensors.torch import load_file, save_file
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
@@ -53,6 +54,26 @@ def test_they_load_and_differ_from_random_ones(modality: str) -> None:
             assert backbone.weights_sha256 == demo_weights.record("test_vit", modality)["sha256"]
     assert np.isfinite(found["demo"]).all()
     assert not np.allclose(found["demo"], found["random:0"], atol=0.1)
+
+
+def test_positions_follow_the_length_of_a_segment(tmp_path: Path) -> None:
+    """Sound of another length is a picture of another width: positions change along time and nowhere else."""
+    own = load_file(demo_weights.file("audio"))["pos_embed"]
+    assert own.shape == (1, 1 + 8 * 6, 64)
+    for seconds, columns in ((0.5, 2), (2.0, 12)):
+        timeline, choice = Timeline(segment_seconds=seconds), choice_of("audio")
+        facts = facts_of(choice, timeline)
+        backbone = load(choice, facts, ("blocks.5",), "cpu")
+        found = backbone._model.pos_embed
+        assert facts.grid == (8, columns)
+        assert torch.equal(found[:, :1], own[:, :1])
+        rows, old = found[0, 1:].view(8, columns, 64), own[0, 1:].view(8, 6, 64)
+        nearest = torch.cdist(rows.mean(1), old.mean(1)).argmin(1)
+        assert nearest.tolist() == list(range(8))  # bands stay bands
+    save_file({**load_file(demo_weights.file("audio")), "pos_embed": own[:, :47]}, tmp_path / "w.safetensors")
+    choice = choice_of("audio", str(tmp_path / "w.safetensors"))
+    with pytest.raises(UsageError, match="its 46 positions are neither a square nor 8 rows, which log-mel pictures"):
+        load(choice, facts_of(choice, Timeline()), ("blocks.5",), "cpu")
 
 
 def test_request_holds_the_tensors_hash_and_no_path() -> None:

@@ -36,6 +36,12 @@ def test_class_ids_are_integers_within_their_range():
         require_classes(np.array([0.5]), 4, "predictions")
 
 
+def test_sigmoid_falls_on_torchs_side_of_a_half():
+    torch = pytest.importorskip("torch")
+    logits = np.concatenate([np.linspace(-6e-7, 6e-7, 4001), np.linspace(16, 18, 4001)]).astype(np.float32)
+    assert np.array_equal(probabilities(logits), torch.sigmoid(torch.from_numpy(logits)).numpy())
+
+
 def test_sigmoid_does_not_warn_and_saturates():
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         assert probabilities([-200.0, 0.0, 200.0]).tolist() == [0, 0.5, 1]

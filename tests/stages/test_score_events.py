@@ -172,6 +172,9 @@ def test_missing_predictions(scored, truth, guess, tmp_path):
         (lambda a, ids: {"predicted": np.full((8, 10), -1)}, "holds class -1, ids go from 0 to 28"),
         (lambda a, ids: {"predicted": np.full((8, 10), 0.5)}, "must hold class ids, whole numbers"),
         (lambda a, ids: {"predicted": np.array([["x"] * 10] * 8, dtype=object)}, "Python objects"),
+        (lambda a, ids: a | {"predicted": np.full((8, 10), 28)}, "'scores' and 'predicted' disagree about segment"),
+        (lambda a, ids: a | {"event_logit": np.zeros((8, 10)), "class_logit": np.zeros((8, 28))}, "predictions twice"),
+        (lambda a, ids: a | {"selection": np.array("train")}, "'selection' must be one of the texts val, test, last"),
         (lambda a, ids: {"logits": a["scores"]}, "holds logits; for events it needs 'scores'"),
     ],
 )
@@ -184,8 +187,15 @@ def test_arrays_that_do_not_fit_are_named(scored, truth, guess, change, message)
 def test_names_of_other_splits_and_of_several_samples(scored, truth, guess, toy_events, tmp_path):
     ids, _ = truth
     other = load_dataset("ave", toy_events.root).split("train")[0].id
-    with pytest.raises(UsageError, match="is in split train, not in test: choose it with --split"):
+    wrong = rf"1 of 8 .* have no prediction: {ids[7]}; it has 1 of split train: choose the split with --split"
+    with pytest.raises(UsageError, match=wrong):
         scored(scores=guess[0], ids=np.array([*ids[:7], other]))
+    assert scored(options={"missing": "blank"})["missing"] == 1
+    with pytest.raises(UsageError, match=r"8 of 8 .*; it has 1 of split train"):  # not all blank
+        scored(scores=guess[0][:1], ids=np.array([other]), options={"missing": "blank"})
+    more = np.concatenate([guess[0][:3], guess[0][5:6], guess[0][3:]])
+    found = scored(scores=more, ids=np.array([*ids[:3], other, *ids[3:]]))
+    assert (found["other_splits"], found["metrics"]["accuracy"]) == (1, pytest.approx(guess[1]))
     root = shutil.copytree(toy_events.root, tmp_path / "twice")
     folder = root / "AVE_Dataset"
     for name in ("testSet.txt", "Annotations.txt"):

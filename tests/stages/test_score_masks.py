@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import load_dataset, read_mask
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.metrics import avs
@@ -156,6 +157,52 @@ def test_segments_without_a_mask_are_not_scored(drawn, tmp_path, toy_masks):
 def test_arrays_that_do_not_fit(scored, arrays, message):
     with pytest.raises(UsageError, match=message):
         scored(**arrays)
+
+
+def test_pictures_numbered_from_zero_as_the_authors_save_them(scored, samples, drawn, expected, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(progress, "say", told.append)
+    for sample, pictures in zip(samples, drawn, strict=True):
+        bare = sample.clip.removeprefix("ms3/")
+        for number, picture in enumerate(pictures):
+            save(tmp_path / "p" / bare / f"{bare}_{number}.png", picture)
+    assert scored("p")["metrics"]["miou"] == pytest.approx(expected.result()["miou"], abs=1e-12)
+    assert ["pictures of 8 samples are numbered from 0" in line for line in told] == [True]
+    (tmp_path / "p" / bare / f"{bare}_2.png").unlink()
+    with pytest.raises(UsageError, match=f"belongs to {bare}/{bare}_0.png; .* numbers begin with 1, or with 0 where"):
+        scored("p")
+
+
+def test_pictures_of_other_splits_are_ignored(scored, samples, drawn, expected, tmp_path, toy_masks):
+    others = load_dataset("avsbench-ms3", toy_masks.root).split("train")[:2]
+    fill(tmp_path / "p", [*others, *samples], np.concatenate([drawn[:2], drawn]))
+    found = scored("p")
+    assert (found["other_splits"], found["metrics"]["miou"]) == (2, pytest.approx(expected.result()["miou"]))
+    shutil.rmtree(tmp_path / "p" / samples[0].clip)
+    with pytest.raises(
+        UsageError, match=r"1 of 8 .* have no prediction: .*; it has 2 of split train: choose the split"
+    ):
+        scored("p")
+    save(tmp_path / "p" / "nobody_1.png", drawn[0, 0])
+    with pytest.raises(UsageError, match=r"no segment of split test belongs to nobody_1\.png"):
+        scored("p")
+
+
+def test_only_png_files_are_pictures(scored, samples, drawn, tmp_path):
+    (tmp_path / "p").mkdir()
+    with pytest.raises(
+        UsageError, match=r"p holds no PNG file: save 8-bit grey PNG files, with names such as .*_1\.png"
+    ):
+        scored("p")
+    save(tmp_path / "p" / "x.jpg", drawn[0, 0])
+    with pytest.raises(UsageError, match=r"p holds no PNG file; it has x\.jpg: save"):
+        scored("p")
+    fill(tmp_path / "p", samples, drawn)  # beside them pictures for the eye
+    fill(tmp_path / "p", samples, drawn, "{clip}/{n}.jpg")
+    scored("p")
+    (tmp_path / "p" / samples[0].clip / "2.png").unlink()
+    with pytest.raises(UsageError, match=r"000032/2\.jpg: pictures must be 8-bit grey PNG files"):
+        scored("p")
 
 
 def test_pictures_that_do_not_fit(scored, samples, drawn, tmp_path):

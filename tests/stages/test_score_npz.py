@@ -5,6 +5,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from avpipe.stages.scoring import npz
 from avpipe.stages.scoring.npz import Archive
 
 
@@ -22,6 +23,21 @@ def test_memory_holds_a_few_rows(tmp_path, save):
     tracemalloc.stop()
     assert seen == [[4 * n, 4 * n + 1] for n in range(20)]
     assert peak < 4 * 2**20
+
+
+def test_a_sample_that_no_memory_holds_is_refused_before_it_is_read(tmp_path):
+    values = np.zeros((2, 3, 2000, 2000), np.uint8)  # 12 KiB in the file
+    np.savez_compressed(tmp_path / "p.npz", values=values)
+    with Archive(tmp_path / "p.npz") as archive, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(npz, "WHOLE_BYTES", 4_000_000)
+        stored = archive.open("values")
+        tracemalloc.start()
+        with pytest.raises(ValueError, match=r"shape \(2, 3, 2000, 2000\) has 8000000 bytes for one sample"):
+            stored.take(2, (2000, 2000))
+        stored.take(1, (2000, 2000), skip=2)  # what is passed over is never held
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 10_000_000
 
 
 def test_arrays_at_once(tmp_path):

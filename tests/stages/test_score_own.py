@@ -123,11 +123,15 @@ def test_questions(scored, tmp_path):
         "texts": {"predicted": np.array(["2", "cat", "1"])},
         "bytes": {"predicted": np.array([b"2", b"cat", b"1"])},
         "ids": {"predicted": np.array([1, 0, 0])},
+        "both": {"predicted": np.array([1, 0, 0]), "scores": np.array([[0, 2, 1], [1, 1, 1], [3, 0, 0]])},
         "scores": {"scores": np.array([[0, 2, 1], [1, 1, 1], [3, 0, 0]])},
     }
     for what, one in arrays.items():
         np.savez(tmp_path / "p.npz", **one)
         assert scored(QUESTIONS, "p.npz")["metrics"]["correct"] == 2, what
+    np.savez(tmp_path / "p.npz", **(arrays["both"] | {"predicted": np.array([1, 0, 2])}))
+    with pytest.raises(UsageError, match="sample '2:-y2': 'scores' and 'predicted' disagree"):
+        scored(QUESTIONS, "p.npz")
     np.savez(tmp_path / "p.npz", predicted=np.array([1, 3, 0]))
     with pytest.raises(UsageError, match="sample '1:x1': array 'predicted' holds class 3, ids go from 0 to 2"):
         scored(QUESTIONS, "p.npz")

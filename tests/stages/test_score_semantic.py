@@ -6,7 +6,7 @@ from PIL import Image
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.metrics import avss
-from avpipe.stages.scoring import score
+from avpipe.stages.scoring import score, semantic
 
 CLIPS = {"a_0_5": ("v1s", 5), "b_1": ("v1m", 5), "c_0_10": ("v2", 10)}
 SIZE = (14, 10)
@@ -125,6 +125,10 @@ def test_what_does_not_fit(scored, data, tmp_path):
         scored(predicted=np.full((3, 10, *SIZE), 71, np.uint8))
     with pytest.raises(UsageError, match="array 'scores' has 70 classes, the dataset has 71"):
         scored(scores=np.zeros((30, 70, 2, 2), np.float16))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(semantic, "MOST_PIXELS", 100)
+        with pytest.raises(UsageError, match=r"sample 'avss/.*': predictions are 11 x 10, more than 100 pixels"):
+            scored(predicted=np.zeros((1, 10, 11, 10), np.uint8), ids=["c_0_10"])
     with pytest.raises(UsageError, match="has 7 predicted segments, 5 or 10 are needed"):
         scored(predicted=np.zeros((3, 10, *SIZE), np.uint8), segments=[7, 10, 10])
     for name, maps in zip(CLIPS, guess, strict=True):

@@ -12,6 +12,7 @@ from avpipe.stages.config import TrainConfig, override
 from avpipe.stages.evaluate import evaluate
 from avpipe.stages.report import make_report
 from avpipe.stages.report.scored import read_metrics
+from avpipe.stages.scoring import score
 from avpipe.stages.train import TrainOptions, train
 
 SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2", "epochs=2")
@@ -42,6 +43,11 @@ def test_selected_on_test(toy_events, toy_masks, tmp_path, kind):
         assert list(result["baselines"]["constant_mask"]["other_protocols"]) == names[1:]
         batch1 = result["other_protocols"]["avsbench-batch1+test-selected"]["miou"]
         assert batch1 == pytest.approx(chosen["test_miou"])
+    name = "ave" if kind == "events" else "avsbench-ms3"
+    again = score(name, run / "predictions-test.npz", root=toy.root)
+    assert (again["selection"], again["protocol"], list(again["other_protocols"])) == ("test", names[0], names[1:])
+    for asked in (names[-1], names[-1].removesuffix("+test-selected")):
+        assert score(name, run / "predictions-test.npz", root=toy.root, protocol=asked)["protocol"] == names[-1]
 
 
 def test_never_beside_a_run_selected_on_validation(toy_events, tmp_path):
@@ -64,6 +70,13 @@ def test_never_beside_a_run_selected_on_validation(toy_events, tmp_path):
         make_report(folder / "chosen", beside=[folder / "ours"], layers=False, clips=0)
     shown = CliRunner().invoke(app, ["evaluate", "--run", str(folder / "chosen")])
     assert "; ave-segment-accuracy+test-selected" in shown.stdout
+    stored = folder / "chosen" / "predictions-test.npz"
+    told = CliRunner().invoke(
+        app,
+        ["score", "--dataset", "ave", "--root", str(toy_events.root), "--predictions", str(stored)],
+    )
+    assert "ave-segment-accuracy+test-selected" in told.stdout
+    assert "the epoch was chosen on the test split (select=test)" in told.stdout
     assert "the epoch was chosen on the test split (select=test)" in shown.stdout
     assert "chosen on the test split" not in CliRunner().invoke(app, ["evaluate", "--run", str(folder / "ours")]).stdout
     with pytest.raises(UsageError, match="was started with select=val, it cannot go on with select=test"):

@@ -118,6 +118,23 @@ def sound(seconds: float, level: int = 1000) -> Callable[[Path], None]:
     return change
 
 
+def not_a_number(path: Path) -> None:
+    """Puts a wav of floats in its place, one of which is no number."""
+    import soundfile
+
+    samples = np.sin(np.arange(80_000, dtype=np.float32))
+    samples[40_000] = np.nan
+    soundfile.write(path, samples, 16_000, subtype="FLOAT")
+
+
+def jpeg(path: Path) -> None:
+    """Saves a picture as JPEG under its old name, once it has an edge that JPEG does not keep."""
+    with Image.open(path) as image:
+        grey = np.array(image.convert("L"))
+    grey[20:60, 30:70] = 255 - grey[20:60, 30:70]
+    Image.fromarray(grey).save(path, format="JPEG", quality=60)
+
+
 def picture(
     size: tuple[int, int] | None = None, value: int | None = None, mode: str | None = None
 ) -> Callable[[Path], None]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from avpipe.pipeline.datasets.check.leakage import part_of
-from avpipe.pipeline.findings import NOTE, Finding
+from avpipe.pipeline.findings import NO_TABLE, Finding
 from avpipe.pipeline.manifest import SPLITS, Dataset
+
+_COUNTED = ("samples", "audio events", "visual events")
+"""What is compared split by split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,11 @@ def count(dataset: Dataset, masks: int, official: Mapping[str, Any]) -> list[Cou
         official: `counts` of its manifest, or what else is known; empty where nothing is.
     """
     parts = [part_of(dataset, clip) for clip in dataset.clips]
+    seen = {clip.id: clip.frames or clip.video for clip in dataset.clips}  # with whatever sound
     found: dict[str, Callable[[str], int]] = {
         "parts": lambda part: parts.count(part),
         "types": lambda kind: sum(1 for s in dataset.split("test") if s.question and s.question.type == kind),
-        "videos": lambda split: len({sample.clip for sample in dataset.split(split)}),
+        "videos": lambda split: len({seen[sample.clip] for sample in dataset.split(split)}),
     }
     counts = [
         Count("clips", len(dataset.clips), official.get("clips")),
@@ -62,18 +66,33 @@ def _events(dataset: Dataset, official: Mapping[str, Mapping[str, int]]) -> Iter
 
 
 def wrong_counts(dataset: Dataset, counts: list[Count]) -> list[Finding]:
-    """A fault where a split has another number of rows than it should, beyond rows that were left out and are named.
+    """A fault where a split has another number of rows than it should, beyond rows that were left out.
 
-    A split of which there is nothing at all is named by who read the annotations.
+    A row that was left out stands for one that its split lacks; one of which the split is not known, for any. Where a
+    whole split lacks its file, that is named already.
     """
-    left_out = sum("left out" in finding.done for finding in dataset.findings)
+    named = any(finding.kind in NO_TABLE for finding in dataset.findings)
     findings = []
-    for one in counts:
-        if one.official is None or not one.found or one.found == one.official:
-            continue
-        what = f"{one.found} {one.what}, official {one.official}"
-        if one.what.startswith("samples of ") and not one.official - left_out <= one.found < one.official:
-            findings.append(Finding("count", str(dataset.root), what))
-        elif one.what.startswith(("audio events", "visual events")) and not left_out:
-            findings.append(Finding("count", str(dataset.root), what, level=NOTE))
+    for kind in _COUNTED:
+        ones = [one for one in counts if one.what.startswith(f"{kind} of ") and one.official is not None]
+        lacking = {one.what: _lacking(one, dataset.left_out) for one in ones}
+        excused = sum(lacking.values()) <= dataset.left_out.get(kind, 0)
+        for one in ones:
+            more = one.found > (one.official or 0)
+            if more or (lacking[one.what] and not excused and not (named and not one.found)):
+                findings.append(Finding("count", str(dataset.root), f"{one.found} {one.what}, official {one.official}"))
     return findings
+
+
+def _lacking(one: Count, left_out: Mapping[str, int]) -> int:
+    """How many rows there should be beside those that are there or were left out."""
+    return max(0, (one.official or 0) - one.found - left_out.get(one.what, 0))
+
+
+def fewer_made(dataset: Dataset, clips: Count) -> list[Finding]:
+    """A fault where demo data have fewer clips than were made, beyond the samples that were left out."""
+    left_out = sum(number for what, number in dataset.left_out.items() if what.startswith("samples"))
+    named = any(finding.kind in NO_TABLE for finding in dataset.findings)
+    if clips.official is None or named or clips.found >= clips.official - left_out:
+        return []
+    return [Finding("count", str(dataset.root), f"{clips.found} clips, {clips.official} were made")]

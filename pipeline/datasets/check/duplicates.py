@@ -8,6 +8,7 @@ from pathlib import Path
 
 import xxhash
 
+from avpipe.pipeline.datasets.check.leakage import APART
 from avpipe.pipeline.datasets.check.look import AUDIO, PICTURE, VIDEO
 from avpipe.pipeline.datasets.check.looking import Seen
 from avpipe.pipeline.datasets.check.wanted import Wanted
@@ -43,15 +44,23 @@ def duplicates(wanted: Mapping[Path, Wanted], seen: Seen) -> Iterator[Finding]:
 
 
 def shared_media(dataset: Dataset) -> Iterator[Finding]:
-    """A note for each clip that has the very files of another one, as rows of a table may."""
+    """A note for each clip that has the very files of another one, as rows of a table may.
+
+    A fault where another split has it and the table says that they are of two recordings: then it is no leakage by
+    recording, which is told by itself.
+    """
     first: dict[tuple[Path, ...], Clip] = {}
+    split_of = {sample.clip: sample.split for sample in dataset.samples}
     for clip in dataset.clips:
         files = clip.media()
         other = first.setdefault(files, clip)
-        if files and other is not clip:
-            yield Finding(
-                "same-media", str(files[0]), f"clips {other.id!r} and {clip.id!r} are this one file", level=NOTE
-            )
+        if not files or other is clip:
+            continue
+        splits, what = (split_of[other.id], split_of[clip.id]), f"clips {other.id!r} and {clip.id!r} are this one file"
+        if splits[0] == splits[1]:
+            yield Finding("same-media", str(files[0]), what, level=NOTE)
+        elif other.source != clip.source:
+            yield Finding("leakage", str(files[0]), f"{what}, in {splits[0]} and in {splits[1]}", APART)
 
 
 def _same(paths: list[Path], wanted: Mapping[Path, Wanted]) -> Iterator[Finding]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 
+from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset
+
+APART = "probably a mistake: scores are of use where each recording is in one split alone"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,25 @@ def leakage(dataset: Dataset) -> Leakage:
     between = Counter(" + ".join(sorted(parts[name])) for name in sorted(leaking))
     several = len({part for of in parts.values() for part in of}) > 1
     return Leakage(len(splits), pairs, dict(sorted(between.items())) if several else {})
+
+
+def leaks(dataset: Dataset, shared: Leakage) -> Iterator[Finding]:
+    """A fault for each recording that a user's own splits share: it is built into no benchmark, so it is a slip."""
+    clips: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    source = {clip.id: clip.source or clip.id for clip in dataset.clips}
+    for sample in dataset.samples:
+        names = clips[source[sample.clip]][sample.split]
+        if sample.clip not in names[-1:]:  # questions share clips
+            names.append(sample.clip)
+    for name in shared.names:
+        of = {split: clips[name][split] for split in SPLITS if split in clips[name]}
+        where = " and ".join(f"{split} (clip {_first(names)})" for split, names in of.items())
+        yield Finding("leakage", str(dataset.root / dataset.name), f"recording {name!r} is in {where}", APART)
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]!r}{more}"
 
 
 def part_of(dataset: Dataset, clip: Clip) -> str:

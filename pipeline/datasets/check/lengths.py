@@ -31,8 +31,8 @@ def lengths(dataset: Dataset, wanted: Mapping[Path, Wanted], seen: Seen) -> Iter
         tracks = {kind: look.facts.get(kind) for kind in one.tracks} or {AUDIO: look.facts["seconds"]}
         for kind, seconds in tracks.items():
             if seconds is None:
-                pictures = "pictures" if kind == VIDEO else "sound"
-                yield Finding(f"no-{kind}", str(path), f"no {kind} track: there are no {pictures} in it")
+                lacking = "there are no pictures in it" if kind == VIDEO else "there is no sound in it"
+                yield Finding(f"no-{kind}", str(path), f"no {kind} track: {lacking}")
         if look.facts.get("silent"):
             yield Finding("silent-audio", str(path), "silent: every sample is the same", level=NOTE)
         there = {kind: seconds for kind, seconds in tracks.items() if seconds is not None}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from avpipe.pipeline.datasets.check.look import MASK
+from avpipe.pipeline.datasets.check.look import MASK, Look
 from avpipe.pipeline.datasets.check.looking import Seen
 from avpipe.pipeline.datasets.check.wanted import Wanted
-from avpipe.pipeline.datasets.masks import palette
+from avpipe.pipeline.datasets.masks import palette, stray_values
 from avpipe.pipeline.findings import FAULT, NOTE, Finding
 from avpipe.pipeline.manifest import Dataset
 
@@ -28,17 +28,19 @@ def strange_values(dataset: Dataset, wanted: Mapping[Path, Wanted], seen: Seen) 
         if dataset.task != "semantic":
             strange = [] if set(values) <= {0, 255} or set(values) <= {0, 1} else sorted(set(values) - {0, 255})
             if strange:
-                yield _values("mask-values", path, strange, "a binary mask has 0 and 255, or 0 and 1")
+                yield _values("mask-values", path, look, strange, "a binary mask has 0 and 255, or 0 and 1")
         elif drawn:
             if strange := [colour for colour in drawn if colour not in colours]:
-                yield _values("unknown-class", path, strange, f"no colour of the {classes} classes")
-        elif strange := [value for value in values if value >= classes]:
-            yield _values("unknown-class", path, strange, f"the classes are 0 to {classes - 1}")
+                yield _values("unknown-class", path, look, strange, f"no colour of the {classes} classes")
+        elif max(values) >= classes and (strays := stray_values(path, semantic=True)):  # not if read by its colours
+            yield _values("unknown-class", path, look, strays, f"the classes are 0 to {classes - 1}")
 
 
-def _values(kind: str, path: Path, strange: Sequence[object], allowed: str) -> Finding:
+def _values(kind: str, path: Path, look: Look, strange: Sequence[object], allowed: str) -> Finding:
     shown = ", ".join(map(str, strange[:_SHOWN])) + (f" and {len(strange) - _SHOWN} more" * (len(strange) > _SHOWN))
-    return Finding(kind, str(path), f"pixels of value {shown}: {allowed}")
+    other = _other_format(path, look)
+    by_content = f"; {other} by content, which changes values" if other else ""
+    return Finding(kind, str(path), f"pixels of value {shown}: {allowed}{by_content}")
 
 
 def sizes(dataset: Dataset, seen: Seen) -> Iterator[Finding]:
@@ -67,12 +69,23 @@ def sizes(dataset: Dataset, seen: Seen) -> Iterator[Finding]:
             yield Finding("mask-size" if is_mask else "frame-size", str(path), what, level=FAULT if is_mask else NOTE)
 
 
-def formats(seen: Seen) -> Iterator[Finding]:
-    """Pictures that are of another format than their names say: they are read all the same."""
+def formats(seen: Seen, strange: Collection[str]) -> Iterator[Finding]:
+    """Pictures that are of another format than their names say: they are read all the same.
+
+    Args:
+        seen: what was seen.
+        strange: places of the findings of `strange_values`, which say it as well.
+    """
     for path, look in seen.items():
-        expected = _FORMATS.get(path.suffix.lower())
-        if expected and look.facts.get("format") not in (None, *expected):
-            yield Finding("wrong-format", str(path), f"a {look.facts['format']} by content", level=NOTE)
+        if (other := _other_format(path, look)) and str(path) not in strange:
+            yield Finding("wrong-format", str(path), f"{other} by content", level=NOTE)
+
+
+def _other_format(path: Path, look: Look) -> str:
+    """The format of a picture, such as `a JPEG`, where its name says another."""
+    expected = _FORMATS.get(path.suffix.lower())
+    other = expected and look.facts.get("format") not in (None, *expected)
+    return f"a {look.facts['format']}" if other else ""
 
 
 def _size(seen: Seen, path: Path | None) -> tuple[int, int] | None:

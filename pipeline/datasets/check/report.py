@@ -10,6 +10,7 @@ from typing import Any
 
 from avpipe.pipeline.datasets.check.counts import Count
 from avpipe.pipeline.datasets.check.leakage import Leakage
+from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.findings import FAULT, Finding
 
 
@@ -36,6 +37,11 @@ class Report:
     leakage: Leakage
     files: int
     seconds: float
+
+    @property
+    def own(self) -> bool:
+        """Whether it is a table of the user's own."""
+        return is_own(self.name)
 
     @property
     def faults(self) -> int:

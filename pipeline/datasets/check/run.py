@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import gzip
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import own
+from avpipe.pipeline.datasets.avsbench_common import FRAMES_FROM_VIDEO, SOUND_FROM_VIDEO
 from avpipe.pipeline.datasets.check.absent import absences
-from avpipe.pipeline.datasets.check.counts import Count, count, wrong_counts
+from avpipe.pipeline.datasets.check.counts import Count, count, fewer_made, wrong_counts
 from avpipe.pipeline.datasets.check.duplicates import duplicates, shared_media
 from avpipe.pipeline.datasets.check.folders import FILE, Folders
-from avpipe.pipeline.datasets.check.leakage import Leakage, leakage
+from avpipe.pipeline.datasets.check.leakage import Leakage, leakage, leaks
 from avpipe.pipeline.datasets.check.lengths import gaps, lengths
-from avpipe.pipeline.datasets.check.look import MASK, PICTURE
+from avpipe.pipeline.datasets.check.look import AUDIO, MASK, PICTURE
 from avpipe.pipeline.datasets.check.looking import Lookout, Seen
 from avpipe.pipeline.datasets.check.masks import formats, sizes, strange_values
 from avpipe.pipeline.datasets.check.report import Report
+from avpipe.pipeline.datasets.check.rows import TableRows, left_out
 from avpipe.pipeline.datasets.check.strays import strays
 from avpipe.pipeline.datasets.check.wanted import Wanted, wanted_files
 from avpipe.pipeline.datasets.overrides import read_overrides
 from avpipe.pipeline.datasets.registry import find, load_dataset, locate, manifest_of, names
-from avpipe.pipeline.errors import UsageError
-from avpipe.pipeline.findings import Finding
+from avpipe.pipeline.errors import UnusableAnnotations, UsageError
+from avpipe.pipeline.findings import NO_TABLE, Finding
 from avpipe.pipeline.manifest import Dataset
-
-_LARGEST_TABLE = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -76,26 +75,29 @@ def check(request: Request, lookout: Lookout) -> Report:
         What was found. Annotations that cannot be read at all are a finding, too.
 
     Raises:
-        UsageError: the dataset is not there.
+        UsageError: the dataset is not there, or the request has options or a task that do not go with it.
     """
     began = time.perf_counter()
     try:
         dataset = load_dataset(request.name, request.root, task=request.task, options=request.options)
-    except UsageError as error:
+    except UnusableAnnotations as error:
         return _unreadable(request, error, time.perf_counter() - began)
-    folders, wanted = Folders(), wanted_files(dataset)
+    folders, rows = Folders(), TableRows(dataset)
+    wanted = wanted_files(dataset, rows.left_out_for_media())
     missing, misplaced = absences(dataset, wanted, folders)
-    told = "\n".join(finding.what for finding in dataset.findings if finding.kind == "missing-file")
-    missing = [finding for finding in missing if finding.where not in told]  # a table's rows name their files
     there = {path: one.role for path, one in wanted.items() if folders.kind(path) == FILE}
     with progress.task(f"check {dataset.name}", total=len(there), unit="files") as task:
         seen = lookout.look(there, task)
-    findings = [
-        *_of_annotations(dataset, wanted, missing),
+    of_files = [
         *missing,
         *(Finding(look.kind, str(path), look.what) for path, look in seen.items() if look.kind),
         *_beside_others(dataset, wanted, folders, seen),
-        *_strays(dataset, wanted, folders, misplaced),
+    ]
+    shared = leakage(dataset)
+    findings = [
+        *rows.told_once(_of_annotations(dataset, wanted, missing), of_files),
+        *_strays(dataset, wanted, folders, misplaced, rows.paths),
+        *(leaks(dataset, shared) if own.is_own(dataset.name) else ()),
     ]
     record, official = _expected(dataset)
     counts = count(dataset, sum(role == MASK for role in there.values()), official)
@@ -105,19 +107,20 @@ def check(request: Request, lookout: Lookout) -> Report:
         demo=record is not None,
         counts=tuple(counts),
         findings=(*findings, *_of_counts(dataset, counts, record)),
-        leakage=leakage(dataset),
+        leakage=shared,
         files=len(there),
         seconds=time.perf_counter() - began,
     )
 
 
 def _beside_others(dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders, seen: Seen) -> Sequence[Finding]:
+    strange = list(strange_values(dataset, wanted, seen))
     return [
         *lengths(dataset, wanted, seen),
         *gaps(dataset, wanted, folders),
-        *strange_values(dataset, wanted, seen),
+        *strange,
         *sizes(dataset, seen),
-        *formats(seen),
+        *formats(seen, {finding.where for finding in strange}),
         *duplicates(wanted, seen),
         *shared_media(dataset),
     ]
@@ -127,28 +130,23 @@ def _of_annotations(dataset: Dataset, wanted: Mapping[Path, Wanted], missing: Se
     """The adapter's findings, without those that only count what is named here file by file."""
     named = {"missing-masks"} if dataset.mask_files else set()
     absent = {finding.where for finding in missing}
-    pictures = (path for path, one in wanted.items() if one.spare and one.role == PICTURE)
-    if any(not absent.isdisjoint(map(str, (path, *path.parents))) for path in pictures):
-        named.add("from-video")
+    for kind, role in ((FRAMES_FROM_VIDEO, PICTURE), (SOUND_FROM_VIDEO, AUDIO)):
+        files = (path for path, one in wanted.items() if one.spare and one.role == role)
+        if any(not absent.isdisjoint(map(str, (path, *path.parents))) for path in files):
+            named.add(kind)
     return [finding for finding in dataset.findings if finding.kind not in named]
 
 
 def _strays(
-    dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders, misplaced: Sequence[Path]
+    dataset: Dataset,
+    wanted: Mapping[Path, Wanted],
+    folders: Folders,
+    misplaced: Sequence[Path],
+    named: Collection[str],
 ) -> Sequence[Finding]:
-    if any(finding.kind == "missing-table" for finding in dataset.findings):
+    if any(finding.kind in NO_TABLE for finding in dataset.findings):
         return []  # it would have named files
-    return strays(dataset, wanted, folders, _rows(dataset), misplaced)
-
-
-def _rows(dataset: Dataset) -> str:
-    """Text of the annotation files in which something was found: what they name is no stray."""
-    texts = [finding.done for finding in dataset.findings]
-    for path in {Path(finding.where.partition(" line ")[0].partition(" row ")[0]) for finding in dataset.findings}:
-        if path.is_file() and path.stat().st_size < _LARGEST_TABLE:
-            data = path.read_bytes()
-            texts.append((gzip.decompress(data) if path.suffix == ".gz" else data).decode(errors="replace"))
-    return "\n".join(texts)
+    return strays(dataset, wanted, folders, left_out(dataset), misplaced, named)
 
 
 def _expected(dataset: Dataset) -> tuple[dict[str, Any] | None, Mapping[str, Any]]:
@@ -165,32 +163,12 @@ def _expected(dataset: Dataset) -> tuple[dict[str, Any] | None, Mapping[str, Any
 def _of_counts(dataset: Dataset, counts: Sequence[Count], record: dict[str, Any] | None) -> list[Finding]:
     if record is None:
         return wrong_counts(dataset, list(counts))
-    clips = counts[0]
-    left_out = sum("left out" in finding.done for finding in dataset.findings)
-    if clips.official is None or clips.found >= clips.official - left_out:
-        return []
-    if any(finding.kind == "missing-table" for finding in dataset.findings):
-        return []
-    return [Finding("count", str(dataset.root), f"{clips.found} clips, {clips.official} were made")]
+    return fewer_made(dataset, counts[0])
 
 
-def _unreadable(request: Request, error: UsageError, seconds: float) -> Report:
-    """The report on annotations that cannot be read; raises the error again where there is nothing to report on."""
-    if own.is_own(request.name):
-        root = Path(request.root or ".") / request.name
-        if not root.is_file():
-            raise error
-        root = root.parent
-    else:
-        root = locate(request.name, request.root)
-    message = " ".join(str(error).split())
-    finding = Finding("unusable", _file_in(message, root), message, "nothing of it can be used")
+def _unreadable(request: Request, error: UnusableAnnotations, seconds: float) -> Report:
+    """The report on annotations that cannot be read."""
+    file = Path(request.root or ".") / request.name
+    root = file.parent if own.is_own(request.name) else locate(request.name, request.root)
+    finding = Finding("unusable", error.where, " ".join(error.what.split()), "nothing of it can be used")
     return Report(request.name, root, False, (), (finding,), Leakage(0), 0, seconds)
-
-
-def _file_in(message: str, root: Path) -> str:
-    """The file below the root that a message names, else the root."""
-    start = message.find(str(root))
-    words = message[start:].split(" ") if start >= 0 else []
-    names = (" ".join(words[:count]).rstrip(":,;") for count in range(1, len(words) + 1))
-    return next((name for name in names if Path(name).is_file()), str(root))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
@@ -24,7 +25,12 @@ _YOUTUBE_ID = 11
 
 
 def strays(
-    dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders, rows: str, misplaced: Collection[Path]
+    dataset: Dataset,
+    wanted: Mapping[Path, Wanted],
+    folders: Folders,
+    rows: str,
+    misplaced: Collection[Path],
+    named: Collection[str] = (),
 ) -> list[Finding]:
     """A note for each file in a folder of wanted files that nothing names, and a fault for names that differ in case.
 
@@ -34,36 +40,60 @@ def strays(
         folders: listings.
         rows: text of rows that were left out, whose files are no strays.
         misplaced: wanted files that lie in a wrong folder, which are reported as missing.
+        named: absolute paths of files and folders that a table names, whatever became of its rows.
     """
-    lying = {place for path in misplaced for place in (path, *path.parents)}
     tokens = {part for token in _ID_TEXT.findall(rows) for part in (token, token.rpartition("/")[2])}
     ids = tokens | {token[:_YOUTUBE_ID] for token in tokens}
-    inside: dict[Path, dict[str, Wanted]] = defaultdict(dict)
-    for path, one in wanted.items():
-        inside[path.parent][path.name] = one
-    above: set[Path] = set()
-    for leaf in inside:
-        for folder in leaf.parents:
-            if folder in above:
-                break
-            above.add(folder)
+    inside = _by_folder(wanted)
+    known = _with_parents({*named, *map(_absolute, inside), *map(_absolute, misplaced)})
     layout = _of_layout(inside, folders)
-    findings = []
-    for folder, named in inside.items():
-        picked = _is_picked_from(folder, named, folders)
+    findings: list[Finding] = []
+    for folder, files in inside.items():
+        picked = _is_picked_from(folder, files, folders)
+        place = _absolute(folder)
         for name, kind in sorted(folders.listing(folder).items()):
-            path = folder / name
-            if name in named or name in layout or is_junk(name) or path in above or path in inside or path in lying:
+            if name in files or name in layout or is_junk(name) or f"{place}{os.sep}{name}" in known:
                 continue
             if _is_known(name, ids) or (picked and Path(name).suffix in picked):
                 continue
-            finding = _stray(folder, name, kind, named, folders, own=is_own(dataset.name))
+            finding = _stray(folder, name, kind, files, folders, own=is_own(dataset.name))
             findings += [finding] if finding else []
-    for folder, names in _folders_of_clips(dataset, wanted).items():
+    for place, folder in _folders_of_clips(dataset, inside).items():
         for name, kind in sorted(folders.listing(folder).items()):
-            if kind == FOLDER and name not in names and not is_junk(name) and not _is_known(name, ids):
-                findings.append(Finding("stray-file", str(folder / name), "a folder of no clip", level=NOTE))
+            if kind != FOLDER or is_junk(name) or f"{place}{os.sep}{name}" in known or _is_known(name, ids):
+                continue
+            findings.append(Finding("stray-file", str(folder / name), "a folder of no clip", level=NOTE))
     return findings
+
+
+def _by_folder(wanted: Mapping[Path, Wanted]) -> dict[Path, dict[str, Wanted]]:
+    """Wanted files by folder and name; a folder that is written in several ways (`a`, `b/../a`) is there once."""
+    spellings: dict[Path, dict[str, Wanted]] = {}
+    places: dict[str, dict[str, Wanted]] = {}
+    inside: dict[Path, dict[str, Wanted]] = {}
+    for path, one in wanted.items():
+        folder = path.parent
+        if folder not in spellings:
+            place = _absolute(folder)
+            if place not in places:
+                inside[folder] = places[place] = {}
+            spellings[folder] = places[place]
+        spellings[folder][path.name] = one
+    return inside
+
+
+def _absolute(path: Path) -> str:
+    return os.path.abspath(path)  # noqa: PTH100 (links are not followed)
+
+
+def _with_parents(paths: Collection[str]) -> set[str]:
+    known: set[str] = set()
+    for path in paths:
+        at = path
+        while at not in known:
+            known.add(at)
+            at = os.path.dirname(at)  # noqa: PTH120 (there may be a hundred thousand)
+    return known
 
 
 def _of_layout(leaves: Collection[Path], folders: Folders) -> set[str]:
@@ -90,6 +120,8 @@ def _stray(
         return None  # a table may lie anywhere
     if kind == FOLDER:
         return Finding("stray-file", where, "a folder among media", "left out", level=NOTE)
+    if role == MASK and own and number_of(name) is not None:
+        return None  # who read the table has looked at all of them
     if role == MASK:
         return Finding("extra-mask", where, "a mask of a segment that has none by the protocol", "left out", level=NOTE)
     return Finding("stray-file", where, "no annotation names it", "left out", level=NOTE)
@@ -110,14 +142,18 @@ def _is_picked_from(folder: Path, named: Mapping[str, Wanted], folders: Folders)
     return set() if in_turn and numbers[:1] == sorted(every)[:1] else {Path(name).suffix for name in named}
 
 
-def _folders_of_clips(dataset: Dataset, wanted: Mapping[Path, Wanted]) -> dict[Path, set[str]]:
-    """Folders that have a folder for each clip, with the names of those."""
+def _folders_of_clips(dataset: Dataset, inside: Mapping[Path, Mapping[str, Wanted]]) -> dict[str, Path]:
+    """Folders that have a folder for each clip, by absolute path."""
     shorts = {clip.id: short_name(clip) for clip in dataset.clips}
-    found: dict[Path, set[str]] = defaultdict(set)
-    for path, one in wanted.items():
-        for folder in (path.parent, path.parent.parent):
-            short = shorts.get(one.clip, "")
-            if folder.name and (folder.name == short or folder.name == short[:_YOUTUBE_ID]):
-                found[folder.parent].add(folder.name)
-                break
-    return found
+    found: dict[str, set[str]] = defaultdict(set)
+    places: dict[str, Path] = {}
+    for leaf, files in inside.items():
+        for short in {shorts.get(one.clip, "") for one in files.values()}:
+            for folder in (leaf, leaf.parent):
+                if folder.name and folder.name in (short, short[:_YOUTUBE_ID]):
+                    place = _absolute(folder.parent)
+                    places.setdefault(place, folder.parent)
+                    found[place].add(folder.name)
+                    break
+    # A folder of a user may be named as a clip by chance.
+    return {place: folder for place, folder in places.items() if len(found[place]) > 1 or not is_own(dataset.name)}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from avpipe.pipeline.datasets.check.look import AUDIO, MASK, PICTURE, VIDEO
+from avpipe.pipeline.datasets.own_media import SOUNDS
 from avpipe.pipeline.manifest import Clip, Dataset
 
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MASK_FOLDERS = ("labels_semantic", "labels_rgb")
 """Folders of the same masks twice, as ids and as colours."""
-_SOUNDS = (".wav", ".npy", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +35,15 @@ class Wanted:
     spare: bool = False
 
 
-def wanted_files(dataset: Dataset) -> dict[Path, Wanted]:
-    """Every file that clips, samples and layout name, each once; what is needed comes before what is spare."""
+def wanted_files(dataset: Dataset, further: Iterable[Wanted] = ()) -> dict[Path, Wanted]:
+    """Every file that clips, samples and layout name, each once; what is needed comes before what is spare.
+
+    Args:
+        dataset: the dataset.
+        further: more files.
+    """
     found: dict[Path, Wanted] = {}
-    for one in (*_needed(dataset), *_masks(dataset), *_spare(dataset)):
+    for one in (*_needed(dataset), *_masks(dataset), *further, *_spare(dataset)):
         found.setdefault(one.path, one)
     return found
 
@@ -50,7 +55,8 @@ def _needed(dataset: Dataset) -> Iterator[Wanted]:
         if clip.audio is not None:
             yield Wanted(clip.audio, AUDIO, clip.id)
         if clip.video is not None:
-            tracks = tuple(t for t, lacks in ((VIDEO, not clip.frames), (AUDIO, not clip.audio)) if lacks)
+            seen = clip.frames or clip.video.suffix.lower() in SOUNDS
+            tracks = tuple(t for t, lacks in ((VIDEO, not seen), (AUDIO, not clip.audio)) if lacks)
             yield Wanted(clip.video, VIDEO, clip.id, tracks or (VIDEO, AUDIO), spare=not tracks)
 
 
@@ -67,7 +73,7 @@ def _masks(dataset: Dataset) -> Iterator[Wanted]:
 def _spare(dataset: Dataset) -> Iterator[Wanted]:
     clip_of = _Clips(dataset.clips)
     for path in dataset.spare_media:
-        role = PICTURE if path.suffix.lower() in _PICTURES else AUDIO if path.suffix.lower() in _SOUNDS else VIDEO
+        role = PICTURE if path.suffix.lower() in _PICTURES else AUDIO if path.suffix.lower() in SOUNDS else VIDEO
         role = MASK if path.parent.name in MASK_FOLDERS else role
         yield Wanted(path, role, clip_of(path), (VIDEO, AUDIO) if role == VIDEO else (), spare=True)
 

@@ -13,7 +13,8 @@ NPY_RATE = 32_000
 """Samples per second of released `.npy` sound, which does not say."""
 _UNKNOWN_LENGTHS = (0, 0xFFFFFFFF, 0x7FFFFFFF, 0xFFFFFFFF - 8, 0x7FFFFFFF - 36)
 """Lengths in a wav that was written to a pipe."""
-_FORMATS = (1, 3, 6, 7, 0xFFFE)
+_FLOAT, _EXTENDED = 3, 0xFFFE
+_FORMATS = (1, _FLOAT, 6, 7, _EXTENDED)
 """PCM, float, A-law, mu-law, and the extended form of them."""
 
 
@@ -24,7 +25,7 @@ def look(path: Path) -> dict[str, Any]:
         `seconds`, `silent` (one value from start to end) and `hash`; no `silent` for compressed formats.
 
     Raises:
-        Broken: `truncated`, `damaged`, `broken-header` or `empty-audio`.
+        Broken: `truncated`, `damaged`, `broken-header`, `empty-audio` or `not-finite`.
     """
     if path.suffix.lower() == ".npy":
         return _look_at_npy(path)
@@ -62,9 +63,26 @@ def _samples(layout: bytes, rest: memoryview, length: int) -> dict[str, Any]:
         have, wanted = len(rest) / per_second, length / per_second
         raise Broken("truncated", f"cut short: {have:.2f} s of {wanted:.2f} s are there")
     samples = bytes(rest[:length] if known else rest)
+    if number["format"] == _FLOAT or (number["format"] == _EXTENDED and layout[24:26] == bytes((_FLOAT, 0))):
+        _check_finite(samples, 8 * number["block"] // number["channels"])
     frames = len(samples) // number["block"]
     silent = samples[: number["block"]] * frames == samples[: number["block"] * frames]
     return {"seconds": len(samples) / per_second, "silent": silent}
+
+
+def _check_finite(samples: bytes, bits: int) -> None:
+    import numpy as np
+
+    if bits not in (32, 64):
+        return
+    whole = len(samples) // (bits // 8) * (bits // 8)
+    finite = np.isfinite(np.frombuffer(samples[:whole], f"<f{bits // 8}"))
+    if not finite.all():
+        raise Broken("not-finite", _not_finite(int(finite.size - finite.sum()), finite.size))
+
+
+def _not_finite(count: int, of: int) -> str:
+    return f"{count} of {of} samples are no finite numbers (NaN or infinite)"
 
 
 _FIELDS = (("format", 0, 2), ("channels", 2, 4), ("rate", 4, 8), ("block", 12, 14))
@@ -100,8 +118,8 @@ def _look_at_npy(path: Path) -> dict[str, Any]:
         raise Broken(kind, f"numpy cannot read it ({' '.join(str(error).split())})") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fi" or array.ndim not in (1, 2):
         raise Broken("broken-header", "no array of samples")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise Broken("damaged", "samples that are no numbers")
+    if array.dtype.kind == "f" and not (finite := np.isfinite(array)).all():
+        raise Broken("not-finite", _not_finite(int(array.size - finite.sum()), array.size))
     if not array.size:
         raise Broken("empty-audio", "there are no samples in it")
     seconds = max(array.shape) / NPY_RATE
