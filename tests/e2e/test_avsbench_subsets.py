@@ -27,6 +27,7 @@ def data(tmp_path_factory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
     env = {"AVPIPE_DATA": str(data.parent)}
     avpipe("extract", "--dataset", "avsbench-s4", *STUB, env=env)

@@ -36,6 +36,7 @@ def scheduler(tmp_path):
         process.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_with_threads_gives_the_same_cache_and_keeps_nothing(own_ave, avpipe, tmp_path, scheduler):
     address, worker = scheduler
     command = ("extract", "--dataset", "ave", *TEST_VIT, "--unit-segments", 10)
