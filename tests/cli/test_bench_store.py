@@ -22,6 +22,7 @@ def _run(tmp_path, *options: str):
     return CliRunner().invoke(app, [*TINY, "--folder", str(tmp_path), *options])
 
 
+@pytest.mark.slow
 def test_all_readers_agree_and_the_document_is_whole(tmp_path):
     done = _run(tmp_path, "--json")
     assert done.exit_code == 0, done.output
