@@ -33,6 +33,7 @@ def score_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Score anybody's predictions by the official protocol; needs annotations only. Formats: docs/scoring.md."""
+    from avpipe.cli.extract import settings_of
     from avpipe.stages.scoring import score
 
     result = score(
@@ -43,27 +44,12 @@ def score_command(
         task=task,
         protocol=protocol,
         missing=missing,
-        options=_pairs(settings or []),
+        options=settings_of(settings or ()),
     )
     if as_json:
         render.emit_json(result)
     else:
         _show(result)
-
-
-def _pairs(texts: list[str]) -> dict[str, str]:
-    """Settings from `key=value` texts."""
-    from avpipe.pipeline.errors import UsageError
-
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"settings are given as key=value, for instance release=first; this is not: {text!r}")
-        if key in found:
-            raise UsageError(f"setting {key!r} is given twice")
-        found[key] = value
-    return found
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,9 +55,9 @@ class MaskRules(Rules):
             for place, pictures in read_pictures(self.source, self.wanted, self.first):
                 yield place, partial(self._pictures, place, pictures)
 
+    @abstractmethod
     def decide(self, values: Values) -> Values:
         """The prediction that an array of the chosen form stands for."""
-        raise NotImplementedError
 
     def check_size(self, place: int, shape: tuple[int, ...]) -> None:
         """Refuses an array whose values, of `shape` a segment, do not fit a sample that is to be scored."""

@@ -117,7 +117,7 @@ def test_what_it_prints_of_masks(toy_masks, tmp_path):
     assert [line.split()[0] for line in lines[2:5]] == ["avsbench-batch4", "avsbench-batch1", "avsbench-set"]
     assert lines[5] == "avsbench-ms3 test: 8 samples, 1 of them without a prediction, scored as nothing found"
     assert lines[6] == "masks of 32 x 32"
-    with pytest.raises(UsageError, match="settings are given as key=value"):
+    with pytest.raises(UsageError, match="is no setting: write key=value"):
         run(*args, "release")
     with pytest.raises(UsageError, match="is given twice"):
         run(*args, "a=1", "a=2")
