@@ -48,7 +48,18 @@ def extract_command(
     visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone alone.")] = None,
     audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the visual input, pixels.")] = None,
+    audio_front_end: Annotated[
+        str | None, typer.Option(help="What makes pictures of sound, where the backbone leaves a choice.")
+    ] = None,
+    audio_window: Annotated[
+        str | None,
+        typer.Option(help="What the audio backbone hears at once: segment, or clip (up to its full length)."),
+    ] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Type the backbones compute in: float32, bfloat16 or float16.")
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Put the backbones through torch.compile.")] = False,
     dtype: Annotated[
         str, typer.Option(help="Storage type of the tokens: float16, or float32 (arrays <tap>@float32).")
     ] = "float16",
@@ -72,10 +83,15 @@ def extract_command(
     found = _read(dataset, root, cache, task, settings_of(overrides or ()))
     say_findings(found)
     wishes = {
-        "visual": Wish(visual, visual_weights or weights, image_size),
-        "audio": Wish(audio, audio_weights or weights),
+        "visual": Wish(visual, visual_weights or weights, image_size, precision=precision),
+        "audio": Wish(
+            audio, audio_weights or weights, front_end=audio_front_end, window=audio_window, precision=precision
+        ),
     }
-    own = {"visual": (visual, visual_weights, image_size), "audio": (audio, audio_weights)}
+    own = {
+        "visual": (visual, visual_weights, image_size),
+        "audio": (audio, audio_weights, audio_front_end, audio_window),
+    }
     wishes = {m: wishes[m] for m in _modalities(modality, [m for m, given in own.items() if any(given)])}
     job = resolve(
         found,
@@ -87,6 +103,7 @@ def extract_command(
         device=device,
         batch=batch,
         deadline_seconds=deadline,
+        compiled=compiled,
     )
     if dry_run:
         _show_plan(found, job, as_json)

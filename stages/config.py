@@ -16,7 +16,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "modality": ("both", *MODALITIES),
     "shuffle": ("full", "block", "auto"),
     "select": ("val", "test"),
+    "head": ("temporal", "linear", "cmbs", "han", "mask"),
+    "supervision": ("full", "weak"),
+    "branches": ("both", "keep", "adapt"),
+    "adapt": ("attention", "bottleneck"),
+    "gate": ("channel", "scalar"),
+    "share": ("none", "stage"),
 }
+HEADS = {"events": ("temporal", "linear", "cmbs"), "parsing": ("han",), "segmentation": ("mask",)}
+"""Heads of each task, the usual one first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +46,15 @@ class TrainConfig:
         heads: H, heads of LCD's low-rank attention and of the temporal transformer; divides `rank` and `width`.
         rank: r, width of LCD's low-rank attention.
         width: d, common width of all taps and of the head.
+        branches: which of LCD's two mechanisms are there: `both`, `keep` (knowledge preservation) or `adapt` (task
+            adaptation).
+        adapt: what task adaptation is: `attention` of low rank, or a `bottleneck` on what is kept.
+        gate: one value per `channel` before what is adapted, or a single `scalar`.
+        share: `none`, or `stage`: taps of one stage share LCD's weights; each has meta-tokens of its own.
+        layer_dropout: rate at which a tap is left out of the mean over layers in training.
+        head: what decides: `temporal`, `linear` or `cmbs` (events), `han` (parsing), `mask` (segmentation).
+        supervision: `full`, or `weak`: training sees labels of whole videos only (events).
+        smoothing: share by which visual labels of parsing are drawn towards one half; 0: not at all.
         layers: layers of the temporal transformer (events).
         dropout: dropout rate in the head.
         dice: weight of the dice loss beside binary cross-entropy (masks).
@@ -64,6 +81,14 @@ class TrainConfig:
     heads: int = 4
     rank: int = 64
     width: int = 256
+    branches: str = "both"
+    adapt: str = "attention"
+    gate: str = "channel"
+    share: str = "none"
+    layer_dropout: float = 0.0
+    head: str = "temporal"
+    supervision: str = "full"
+    smoothing: float = 0.1
     layers: int = 1
     dropout: float = 0.1
     dice: float = 1.0
@@ -88,7 +113,22 @@ def defaults_for(task: str) -> TrainConfig:
     Segmentation trains 30 epochs with batches of four, as AVSBench does for MS3; its decoder is narrow because its
     convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
     """
-    return TrainConfig(batch=4, lr=1e-3, width=64) if task == "segmentation" else TrainConfig()
+    if task == "segmentation":
+        return TrainConfig(batch=4, lr=1e-3, width=64, head="mask")
+    return TrainConfig(head=HEADS[task][0]) if task in HEADS else TrainConfig()
+
+
+def check_task(config: TrainConfig, task: str) -> None:
+    """Checks that the settings suit a task.
+
+    Raises:
+        UsageError: a head of another task, or weak supervision of a task that has none.
+    """
+    heads = HEADS.get(task, ())
+    if config.head not in heads:
+        raise unknown_name(f"head of {task} data", config.head, heads)
+    if config.supervision == "weak" and task != "events":
+        raise UsageError(f"supervision=weak is for events data, this is {task}")
 
 
 def from_dict(values: Mapping[str, Any], base: TrainConfig | None = None) -> TrainConfig:
@@ -155,7 +195,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
         _require(0 < getattr(config, key) < float("inf"), key, config, "above 0")
     for key in ("weight_decay", "dice"):
         _require(0 <= getattr(config, key) < float("inf"), key, config, "0 or more")
-    for key in ("warmup", "dropout"):
+    for key in ("warmup", "dropout", "layer_dropout", "smoothing"):
         _require(0 <= getattr(config, key) < 1, key, config, "at least 0 and below 1")
     for key in ("rank", "width"):
         _require(getattr(config, key) % config.heads == 0, key, config, f"a multiple of heads={config.heads}")

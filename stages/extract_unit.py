@@ -21,6 +21,7 @@ from avpipe.pipeline.manifest import Clip
 from avpipe.stages import backbones
 from avpipe.stages.clip_media import ClipMedia, MediaSource, to_decode
 from avpipe.stages.job import RAW_ARRAYS, ExtractJob
+from avpipe.stages.statistics import statistics_name, token_statistics
 
 WORK_KINDS = ("decode", "wait", "backbone", "write")
 LOOKAHEAD = 3
@@ -82,19 +83,22 @@ class UnitRunner:
         return self._backbones[modality]
 
     def tokens(self, media: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Tokens of one clip by array name: [T, N, C] in the storage dtype. `media`: frames and samples by modality."""
+        """Features of one clip by array name: tokens `[T, N, C]` in the storage type, and their statistics.
+
+        Args:
+            media: frames and samples by modality, as `ClipMedia.values`.
+        """
         found = {}
         for modality, inputs in media.items():
-            size, pieces = self._job.batch, []
-            for start in range(0, len(inputs), size):
-                piece = inputs[start : start + size]
-                padded = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
-                features = self.backbone(modality).features(padded)
-                pieces.append({tap: tokens[: len(piece)] for tap, tokens in features.items()})
-            for tap in self._job.modalities[modality].taps:
+            job = self._job.modalities[modality]
+            tokens = in_batches(self.backbone(modality), inputs, self._job.batch, job.facts.window_segments)
+            for tap in job.taps:
                 with np.errstate(over="ignore"):  # an overflow becomes an infinity, which the writer refuses by name
-                    values = np.concatenate([piece[tap] for piece in pieces]).astype(self._job.dtype)
-                found[array_name(modality, tap, self._job.dtype)] = values
+                    values = tokens[tap].astype(self._job.dtype)
+                name = array_name(modality, tap, self._job.dtype)
+                found[name] = values
+                if name in self._job.statistics:
+                    found[statistics_name(name)] = token_statistics(values)
         return found
 
     def claim(self, work: UnitWork) -> UnitWork | UnitOutcome:
@@ -192,8 +196,8 @@ class UnitRunner:
 
     def software(self, modalities: set[str]) -> dict[str, str]:
         """What computed the tokens, and on what; provenance, not fingerprint."""
-        families = {self._job.modalities[modality].facts.family for modality in modalities}
-        names = ("torch", "timm", "pillow") if "timm-vit" in families else ("numpy", "pillow")
+        jobs = self._job.modalities
+        names = sorted({name for modality in modalities for name in backbones.libraries_of(jobs[modality].facts)})
         devices = {f"{modality} device": self.backbone(modality).device for modality in modalities}
         return {name: version(name) for name in names} | devices
 
@@ -203,6 +207,29 @@ class UnitRunner:
             self._writer.close()
             self._writer = None
         self.source.close()
+
+
+def in_batches(
+    backbone: backbones.Backbone, inputs: npt.NDArray[Any], batch: int, window: int = 1
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Tokens of a clip, in batches of one size: padded with zeros, because results may depend on the size.
+
+    Args:
+        backbone: the loaded backbone.
+        inputs: frames or samples of T segments, `[T, ...]`.
+        batch: segments in a batch; rounded down to whole windows, at least one.
+        window: segments that the backbone takes at once, side by side.
+
+    Returns:
+        float32 `[T, N, C]` by tap.
+    """
+    size, pieces = max(1, batch // window) * window, []
+    for start in range(0, len(inputs), size):
+        piece = inputs[start : start + size]
+        padded = np.concatenate([piece, np.zeros((size - len(piece), *piece.shape[1:]), piece.dtype)])
+        windows = padded if window == 1 else padded.reshape(size // window, -1)
+        pieces.append({tap: tokens[: len(piece)] for tap, tokens in backbone.features(windows).items()})
+    return {tap: np.concatenate([piece[tap] for piece in pieces]) for tap in pieces[0]}
 
 
 def _to_prefetch(work: UnitWork, clips: Mapping[str, Clip]) -> list[tuple[Clip, frozenset[str]]]:

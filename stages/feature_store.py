@@ -13,6 +13,7 @@ from torch import Tensor
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.residency import choose
+from avpipe.stages.statistics import statistics_name
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
@@ -38,6 +39,7 @@ class FeatureStore:
 
     Attributes:
         residency: where the features are: `disk`, `ram` or `gpu`.
+        statistics: by array of tokens, the array of their statistics; without those that some clip lacks.
 
     Raises:
         UsageError: the cache does not have one of the taps, or the residency that is asked for cannot be.
@@ -58,15 +60,21 @@ class FeatureStore:
         lacking = [name for name in self.arrays if name not in cache.arrays]
         if lacking:
             raise UsageError(f"cache {self.path} has no {', '.join(lacking)}: add it with `avpipe extract --layers`")
-        self.specs = {name: cache.arrays[name] for name in self.arrays}
         self.unit_rows = int(cache.unit_rows)
         held = cache.clips(self.arrays)
         self.clips = {clip: held[clip] for clip in dict.fromkeys(clips) if clip in held}
+        self.statistics = {name: statistics_name(name) for name in self.arrays if self._has_statistics(cache, name)}
+        self.specs = {name: cache.arrays[name] for name in (*self.arrays, *self.statistics.values())}
         self._cache: Cache | None = cache
         spans = [np.arange(c.start, c.start + c.segments) for c in self.clips.values()]
         self._rows = np.sort(np.concatenate(spans)) if spans else np.empty(0, np.int64)
         self._memory: dict[str, Tensor] | None = None
         self.residency = self._settle(residency)
+
+    def _has_statistics(self, cache: Cache, array: str) -> bool:
+        """Whether the statistics of an array's tokens are there for every clip."""
+        name = statistics_name(array)
+        return name in cache.arrays and self.clips.keys() <= cache.clips([name]).keys()
 
     @property
     def row_bytes(self) -> int:
@@ -101,17 +109,17 @@ class FeatureStore:
 
         Args:
             rows: int64 `[n]`, each a row of one of `clips`.
-            arrays: which arrays; default: all of the store.
+            arrays: which arrays; default: all of the store, statistics too.
             out: from `buffers`, of `n` rows or more: filled from the start, nothing is allocated. Not used with
                 residency `gpu`, where rows are gathered on the device.
 
         Returns:
-            `[n, N, C]` for each array, views of `out` where given.
+            `[n, N, C]` for each array (statistics: `[n, N, 2]`), views of `out` where given.
 
         Raises:
             UsageError: a row is of no clip of the store.
         """
-        names = self.arrays if arrays is None else tuple(arrays)
+        names = tuple(self.specs) if arrays is None else tuple(arrays)
         where = self._places(rows)
         if self.residency == "gpu" and self._memory is not None:
             places = torch.from_numpy(where).to(self.device)
@@ -124,6 +132,17 @@ class FeatureStore:
             for name, target_rows in found.items():  # numpy copies whole rows in this thread, without the GIL
                 np.take(self._memory[name].numpy(), where, axis=0, out=target_rows.numpy(), mode="clip")
         return found
+
+    def by_modality(self, found: Mapping[str, Tensor]) -> tuple[dict[str, dict[str, Tensor]], ...]:
+        """Tokens and statistics, each by modality and tap, of what `read` gave by array."""
+        names = {m: {tap: f"{m}/{tap}" for tap in taps} for m, taps in self.taps.items()}
+        return (
+            {m: {tap: found[name] for tap, name in taps.items() if name in found} for m, taps in names.items()},
+            {
+                m: {tap: found[each] for tap, name in taps.items() if (each := self.statistics.get(name, "")) in found}
+                for m, taps in names.items()
+            },
+        )
 
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """Places of rows among all rows of the store's clips, int64 `[n]`."""

@@ -17,7 +17,7 @@ worker opens the cache itself. The order is that of the list, whatever the numbe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,19 +46,23 @@ class FeatureBatch:
         tokens: `tokens[modality][tap]`, `[B, T, N, C]` in the cache's float type; padding repeats the last segment.
         present: bool `[B, T]`, False where padded.
         valid: bool `[B, T]`, segments for which at least one modality has real content.
+        statistics: mean and inverse deviation of the tokens, `[B, T, N, 2]` float32, as `tokens`; without the taps
+            whose statistics are not stored.
     """
 
     indices: tuple[int, ...]
     tokens: dict[str, dict[str, Tensor]]
     present: Tensor
     valid: Tensor
+    statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> FeatureBatch:
         """The same batch on another device."""
-        moved = {
-            m: {tap: x.to(device, non_blocking=True) for tap, x in taps.items()} for m, taps in self.tokens.items()
-        }
-        return FeatureBatch(self.indices, moved, self.present.to(device), self.valid.to(device))
+        tokens, statistics = (
+            {m: {tap: x.to(device, non_blocking=True) for tap, x in taps.items()} for m, taps in values.items()}
+            for values in (self.tokens, self.statistics)
+        )
+        return FeatureBatch(self.indices, tokens, self.present.to(device), self.valid.to(device), statistics)
 
 
 class ClipFeatures(TorchDataset[FeatureBatch]):
@@ -107,11 +111,11 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         present = np.arange(longest) < np.array([[c.segments] for c in clips])
         real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
         flat = self.store.read(rows.ravel(), out=out)
-        tokens = {
-            m: {tap: flat[f"{m}/{tap}"].view(*rows.shape, *shape) for tap, shape in taps.items()}
-            for m, taps in self.store.shapes.items()
-        }
-        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), torch.from_numpy(present & real))
+        tokens, statistics = self.store.by_modality(
+            {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
+        )
+        valid = torch.from_numpy(present & real)
+        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), valid, statistics)
 
     @property
     def units(self) -> list[int]:

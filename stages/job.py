@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, model_names, select_taps
+from avpipe.stages.statistics import statistics_name, statistics_spec
 
 STORAGE_DTYPES = ("float16", "float32")
 RAW_ARRAYS = {"visual": "visual/frames", "audio": "audio/samples"}
@@ -54,6 +55,8 @@ class ExtractJob:
         batch: inputs per backbone call; batches are padded to it, because results may depend on the batch size.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         deadline_seconds: time that decoding one clip may take.
+        statistics: arrays of taps whose tokens' statistics are stored too, see `statistics`.
+        compiled: whether the backbones go through `torch.compile`.
     """
 
     cache: Path
@@ -63,6 +66,8 @@ class ExtractJob:
     batch: int
     device: str
     deadline_seconds: float
+    statistics: frozenset[str] = frozenset()
+    compiled: bool = False
 
     def arrays(self) -> list[ArraySpec]:
         """Every array that the extraction fills: frames, samples and taps of its modalities."""
@@ -73,7 +78,8 @@ class ExtractJob:
         if self.media.audio:
             found.append(ArraySpec(RAW_ARRAYS["audio"], (timeline.samples_per_segment,), "int16"))
         for job in self.modalities.values():
-            found += job.arrays(self.dtype)
+            taps = job.arrays(self.dtype)
+            found += taps + [statistics_spec(array) for array in taps if array.name in self.statistics]
         return found
 
     def fields(self, modality: str, weights_sha256: str) -> dict[str, Any]:
@@ -98,11 +104,15 @@ class Wish:
         model: model name.
         weights: `pretrained`, `random:SEED` or a file; the default is `pretrained` where `model` is given.
         image_size: side of the visual input in pixels.
+        front_end, window, precision: as in `BackboneChoice`.
     """
 
     model: str | None = None
     weights: str | None = None
     image_size: int | None = None
+    front_end: str | None = None
+    window: str | None = None
+    precision: str | None = None
 
 
 def choose_backbones(dataset: Dataset, wishes: Mapping[str, Wish]) -> dict[str, BackboneChoice]:
@@ -132,8 +142,8 @@ def _choose(dataset: Dataset, modality: str, wish: Wish) -> BackboneChoice:
                 f"choose another, such as --{modality} vit_base_patch16_224 --weights FILE, or the tiny ones that ship "
                 "with avpipe, to try things out: --visual test_vit --audio test_vit --weights demo"
             )
-    given = {name: getattr(wish, name) for name in ("weights", "image_size") if getattr(wish, name) is not None}
-    return replace(choice, **given)
+    given = {each.name: getattr(wish, each.name) for each in fields(wish) if each.name != "model"}
+    return replace(choice, **{name: value for name, value in given.items() if value is not None})
 
 
 def resolve(
@@ -147,8 +157,11 @@ def resolve(
     device: str,
     batch: int | None,
     deadline_seconds: float,
+    compiled: bool = False,
 ) -> ExtractJob:
     """Checks an extraction of the modalities in `choices` against what is known of their backbones; loads nothing.
+
+    The audio backbone decides the sample rate: what it is fed is what is stored.
 
     Raises:
         UsageError: an unknown model, layer or dtype (the nearest name is offered).
@@ -159,7 +172,7 @@ def resolve(
     for modality, choice in choices.items():
         choice.request()  # names a weights file that is missing before anything is loaded
         facts = facts_of(choice, dataset.timeline)
-        modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps)))
+        modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps), facts.stage_ends))
     if not dataset.clips:
         raise UsageError(f"{dataset.name} at {dataset.root} has no clips: are its annotation files empty?")
     if not 0 < deadline_seconds < float("inf"):
@@ -167,15 +180,25 @@ def resolve(
     if DEVICE.fullmatch(device) is None:
         raise UsageError(f"unknown device {device!r}: give auto, cpu, cuda or cuda:N")
     frame_size = modalities["visual"].facts.input_size if "visual" in modalities else None
+    rate = modalities["audio"].facts.sample_rate if "audio" in modalities else None
+    timeline = replace(dataset.timeline, sample_rate=rate or dataset.timeline.sample_rate)
     return ExtractJob(
         cache=cache.absolute(),
         modalities=modalities,
-        media=MediaSpec(dataset.timeline, frame_size, audio="audio" in modalities, decoder=decoder),
+        media=MediaSpec(timeline, frame_size, audio="audio" in modalities, decoder=decoder),
         dtype=dtype,
         batch=batch or _usual_batch(dataset, cache),
         device=device,
         deadline_seconds=deadline_seconds,
+        statistics=_with_statistics([a.name for job in modalities.values() for a in job.arrays(dtype)], cache),
+        compiled=compiled,
     )
+
+
+def _with_statistics(taps: Sequence[str], cache: Path) -> frozenset[str]:
+    """Arrays whose statistics are stored: all, but those that a cache from before holds without."""
+    held = open_cache(cache).arrays if is_cache(cache) else {}
+    return frozenset(name for name in taps if name not in held or statistics_name(name) in held)
 
 
 def _usual_batch(dataset: Dataset, cache: Path) -> int:

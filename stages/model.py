@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import distill
+from avpipe.stages.backbones.contract import grid_of
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.heads.event import EventHead
 from avpipe.stages.heads.mask import MaskHead
@@ -95,7 +96,8 @@ def describe(
             "picture, which the mask decoder needs: run `avpipe extract` into another cache, or use --modality audio"
         )
     backbone = cache.specs["visual"].fields["backbone"]
-    (rows, columns), prefix = backbone["grid"], int(backbone["prefix_tokens"])
+    prefix, last = int(backbone["prefix_tokens"]), list(store.shapes["visual"])[-1]
+    rows, columns = grid_of(backbone, last)
     for tap, (tokens, _) in store.shapes["visual"].items():
         if tokens != prefix + rows * columns:
             raise UsageError(
@@ -122,7 +124,7 @@ class EventModel(nn.Module):
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Logits `[B, T, classes]`."""
-        logits: Tensor = self.head(self.distiller(batch.tokens), batch.present)
+        logits: Tensor = self.head(self.distiller(batch.tokens, batch.statistics), batch.present)
         return logits
 
 
@@ -145,7 +147,7 @@ class MaskModel(nn.Module):
 
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Logits `[B, T, h, w]` at the decoder's resolution."""
-        logits: Tensor = self.head(batch.tokens.get("visual", {}), self.distiller(batch.tokens))
+        logits: Tensor = self.head(batch.tokens.get("visual", {}), self.distiller(batch.tokens, batch.statistics))
         return logits
 
 

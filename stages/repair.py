@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of
 from avpipe.stages.extract_unit import UnitRunner
 from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob
-from avpipe.stages.taps import codec_of
+from avpipe.stages.statistics import is_statistics, tap_of
+from avpipe.stages.taps import codec_of, is_tap
 
 DECODE_SECONDS = 60.0
 
@@ -88,7 +89,7 @@ class FeatureMaker:
             decoded = self._runner("float16").source.decode(found, lacking)
             media, provenance = media | decoded.values, decoded.provenance
         values = {RAW_ARRAYS[modality]: rows for modality, rows in media.items()}
-        taps = [array for array in wanted if array.name not in RAW_ARRAYS.values()]
+        taps = [self._tap(array) for array in wanted if array.name not in RAW_ARRAYS.values()]
         for codec in sorted({codec_of(array) for array in taps}):
             modalities = {array.modality for array in taps if codec_of(array) == codec}
             runner = self._runner(codec)
@@ -144,8 +145,8 @@ class FeatureMaker:
         specs, timeline = self._specs, self._timeline()
         modalities = {}
         for modality, spec in specs.items():
-            asked = {key: spec.request[key] for key in ("modality", "model", "weights", "image_size")}
-            choice = BackboneChoice(**asked)
+            asked = {each.name for each in fields(BackboneChoice)}
+            choice = BackboneChoice(**{key: value for key, value in spec.request.items() if key in asked})
             if modality in self._weights:
                 choice = replace(choice, weights=self._weights[modality])
             modalities[modality] = ModalityJob(choice, facts_of(choice, timeline), self._taps(modality, codec))
@@ -158,7 +159,12 @@ class FeatureMaker:
             batch=int(next(iter(specs.values())).fields["batch"]),
             device=self._device,
             deadline_seconds=DECODE_SECONDS,
+            statistics=frozenset(tap_of(name) for name in self._cache.arrays if is_statistics(name)),
         )
+
+    def _tap(self, array: ArraySpec) -> ArraySpec:
+        """The array itself, or the one whose statistics it holds."""
+        return self._cache.arrays[tap_of(array.name)]
 
     def _timeline(self) -> Timeline:
         known: dict[str, Any] = {}
@@ -169,7 +175,7 @@ class FeatureMaker:
 
     def _taps(self, modality: str, codec: str) -> tuple[str, ...]:
         arrays = [array for array in self._cache.arrays.values() if array.modality == modality]
-        taps = [array for array in arrays if array.name not in RAW_ARRAYS.values()]
+        taps = [array for array in arrays if is_tap(array)]
         return tuple(_plain_tap(array) for array in taps if codec_of(array) == codec)
 
 
@@ -179,6 +185,6 @@ def _plain_tap(array: ArraySpec) -> str:
 
 def _name_when_made(array: ArraySpec) -> str:
     """What a runner calls an array."""
-    if array.name in RAW_ARRAYS.values():
+    if not is_tap(array):
         return array.name
     return array_name(array.modality, _plain_tap(array), codec_of(array))

@@ -90,7 +90,7 @@ class RunConfig:
             samples,
             classes=self.model.classes,
             mask_size=self.model.mask_size,
-            dice=self.train.dice,
+            config=self.train,
         )
 
     @classmethod

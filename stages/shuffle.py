@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.features import ClipFeatures, FeatureBatch
@@ -166,9 +166,12 @@ def _exchanged(
     steps = np.arange(batch.present.shape[1])
     clips = [data.store.clips[givers[data.samples[i].clip]] for i in batch.indices]
     rows = np.stack([clip.start + steps % clip.segments for clip in clips])  # B T
-    flat = data.store.read(rows.ravel(), [f"{m}/{tap}" for m, taps in chosen.items() for tap in taps])
-    tokens: dict[str, dict[str, Tensor]] = {m: dict(taps) for m, taps in batch.tokens.items()}
-    for modality, taps in chosen.items():
-        for tap in taps:
-            tokens[modality][tap] = flat[f"{modality}/{tap}"].view(tokens[modality][tap].shape)
-    return replace(batch, tokens=tokens)
+    names = [f"{m}/{tap}" for m, taps in chosen.items() for tap in taps]
+    names += [data.store.statistics[name] for name in names if name in data.store.statistics]
+    flat = data.store.read(rows.ravel(), names)
+    given = data.store.by_modality({name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()})
+    tokens, statistics = (
+        {m: {**taps, **theirs[m]} for m, taps in ours.items()}
+        for ours, theirs in zip((batch.tokens, batch.statistics), given, strict=True)
+    )
+    return replace(batch, tokens=tokens, statistics=statistics)

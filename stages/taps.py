@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from avpipe.pipeline.errors import UsageError
+from avpipe.stages.statistics import is_statistics
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import ArraySpec, Cache
@@ -35,10 +36,10 @@ def taps_of(cache: Cache, modality: str, codec: str = "") -> tuple[str, ...]:
     """
     by_codec: dict[str, list[ArraySpec]] = {}
     for array in cache.arrays.values():
-        if array.modality == modality and _plain(array.tap) not in NOT_TAPS:
+        if array.modality == modality and is_tap(array):
             by_codec.setdefault(codec_of(array), []).append(array)
     if not by_codec:
-        held = sorted({a.modality for a in cache.arrays.values() if _plain(a.tap) not in NOT_TAPS})
+        held = sorted({a.modality for a in cache.arrays.values() if is_tap(a)})
         raise UsageError(
             f"cache {cache.path} holds no {modality} features (it has: {', '.join(held) or 'none'}): "
             f"run `avpipe extract --dataset {cache.dataset.get('name', 'NAME')} --cache {cache.path}`, or train with "
@@ -54,6 +55,11 @@ def taps_of(cache: Cache, modality: str, codec: str = "") -> tuple[str, ...]:
 def every_tap(cache: Cache, modalities: Sequence[str], codec: str = "") -> dict[str, tuple[str, ...]]:
     """All taps that a cache has in one codec, by modality; arguments and errors as `taps_of`."""
     return {modality: taps_of(cache, modality, codec) for modality in modalities}
+
+
+def is_tap(array: ArraySpec) -> bool:
+    """Whether an array holds the tokens of a layer: neither media nor statistics of tokens."""
+    return array.tap.partition("@")[0] not in NOT_TAPS and not is_statistics(array.name)
 
 
 def codec_of(array: ArraySpec) -> str:
@@ -73,10 +79,6 @@ def _choose(codec: str, held: Sequence[str], what: str) -> str:
     if len(held) > 1:
         raise UsageError(f"{what} are stored as {', '.join(held)}: say which by codec={held[0]}")
     return held[0]
-
-
-def _plain(tap: str) -> str:
-    return tap.partition("@")[0]
 
 
 def _in_order(tap: str) -> list[tuple[int, str]]:

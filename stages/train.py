@@ -18,7 +18,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.stages import distill, runs
 from avpipe.stages.best import TEST_SELECTED
-from avpipe.stages.config import TrainConfig, defaults_for, from_dict, override
+from avpipe.stages.config import TrainConfig, check_task, defaults_for, from_dict, override
 from avpipe.stages.features import ClipFeatures, FeatureStore, every_tap
 from avpipe.stages.model import describe
 from avpipe.stages.runs import RunConfig
@@ -160,6 +160,7 @@ def settings(options: TrainOptions, task: str) -> TrainConfig:
     config = override(from_dict(named, defaults_for(task)), options.overrides)
     if config.method not in distill.names():
         raise unknown_name("method", config.method, distill.names())
+    check_task(config, task)
     if config.stage == "segment":
         if task != "segmentation":
             raise UsageError(f"--stage segment is for segmentation data, this is {task}: use --stage distill")

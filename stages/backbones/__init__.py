@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from avpipe.pipeline.errors import unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones.contract import MODALITIES, Backbone, BackboneChoice, BackboneFacts, Family
+from avpipe.stages.backbones.contract import MODALITIES, Backbone, BackboneChoice, BackboneFacts, Family, Stage, grid_of
 from avpipe.stages.backbones.layers import select_taps
 from avpipe.stages.backbones.stub import StubFamily
 from avpipe.stages.backbones.timm_table import TimmVitFamily
@@ -17,7 +17,10 @@ __all__ = [
     "Backbone",
     "BackboneChoice",
     "BackboneFacts",
+    "Stage",
     "facts_of",
+    "grid_of",
+    "libraries_of",
     "load",
     "model_names",
     "select_taps",
@@ -48,3 +51,8 @@ def facts_of(choice: BackboneChoice, timeline: Timeline) -> BackboneFacts:
 def load(choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str = "auto") -> Backbone:
     """Loads the chosen backbone, frozen, ready to give these taps."""
     return FAMILIES[facts.family].load(choice, facts, taps, device)
+
+
+def libraries_of(facts: BackboneFacts) -> tuple[str, ...]:
+    """Packages whose versions are provenance of what this backbone computes."""
+    return FAMILIES[facts.family].libraries

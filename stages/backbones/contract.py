@@ -6,8 +6,8 @@ Shapes: B batch, N tokens, C channels, H height, W width, S audio samples.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,20 +31,29 @@ class BackboneChoice:
         weights: `pretrained` (timm's hub), `random:SEED`, `demo` (the tiny ones that ship with avpipe), or the path of
             a weights file.
         image_size: side of the square input in pixels; None takes the model's own. Visual only.
+        front_end: what turns samples into the model's input, a name in `front_ends`; None: what belongs to the model.
+            Audio only.
+        window: what an audio backbone hears at once: `segment` (each segment by itself, repeated to the length that
+            the model takes) or `clip` (as many segments as fit into that length). Audio only.
+        precision: `float32`, or `bfloat16` or `float16` for autocast.
     """
 
     modality: str
     model: str
     weights: str = "pretrained"
     image_size: int | None = None
+    front_end: str | None = None
+    window: str = "segment"
+    precision: str = "float32"
 
     @classmethod
     def parse(cls, modality: str, value: Mapping[str, Any] | str) -> BackboneChoice:
         """Reads a choice from a dataset's YAML: a model name, or a mapping with this class's fields."""
         options = {"model": value} if isinstance(value, str) else dict(value)
+        known = [each.name for each in fields(cls) if each.name != "modality"]
         for key in options:
-            if key not in ("model", "weights", "image_size"):
-                raise unknown_name(f"key in backbones.{modality}", key, ("model", "weights", "image_size"))
+            if key not in known:
+                raise unknown_name(f"key in backbones.{modality}", key, known)
         if "model" not in options:
             raise UsageError(f"backbones.{modality} names no model: {options!r}")
         return cls(modality, **options)
@@ -76,6 +85,22 @@ class BackboneChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """Consecutive blocks of one width on one grid; a plain ViT has one stage, Swin and HTS-AT have four.
+
+    Attributes:
+        blocks: number of blocks.
+        width: channels C of their outputs.
+        grid: tokens of a row, without prefix tokens, as rows and columns; for sound the columns are time, unless the
+            family says otherwise.
+    """
+
+    blocks: int
+    width: int
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
 class BackboneFacts:
     """What is known of a backbone before its weights are loaded.
 
@@ -83,34 +108,67 @@ class BackboneFacts:
         model: architecture name.
         family: name of the implementation that loads it.
         modality: `visual` or `audio`.
-        width: channels C of every tap.
-        depth: number of blocks.
-        prefix_tokens: class and register tokens in front of the patch tokens.
-        grid: patch tokens as rows and columns (audio: frequency and time); N = prefix_tokens + rows * columns.
-        input_size: visual: frame height and width in pixels; audio: mel bands and frames.
+        stages: its blocks, in order of depth.
+        prefix_tokens: class and register tokens in front of the patch tokens, in every tap.
+        input_size: visual: frame height and width in pixels; audio: size of the picture that the front end makes.
         preprocess: the rest of what turns media into the model's input; enters the fingerprint.
+        sample_rate: samples per second that an audio backbone is fed; None for a visual one.
+        window_segments: consecutive segments that an audio backbone hears at once.
+        precision: type in which it computes.
     """
 
     model: str
     family: str
     modality: str
-    width: int
-    depth: int
+    stages: tuple[Stage, ...]
     prefix_tokens: int
-    grid: tuple[int, int]
     input_size: tuple[int, int]
     preprocess: dict[str, Any] = field(default_factory=dict)
+    sample_rate: int | None = None
+    window_segments: int = 1
+    precision: str = "float32"
 
     @property
     def taps(self) -> dict[str, tuple[int, int]]:
         """Every tap by name, in order of depth, with its row shape (N, C)."""
-        tokens = self.prefix_tokens + self.grid[0] * self.grid[1]
-        return {f"blocks.{i}": (tokens, self.width) for i in range(self.depth)}
+        return {tap: (self.prefix_tokens + s.grid[0] * s.grid[1], s.width) for tap, s in self._blocks()}
+
+    @property
+    def grids(self) -> dict[str, tuple[int, int]]:
+        """Rows and columns of every tap's tokens behind the prefix tokens."""
+        return {tap: stage.grid for tap, stage in self._blocks()}
+
+    @property
+    def stage_ends(self) -> tuple[str, ...]:
+        """The last tap of every stage; one name for a model without stages."""
+        return tuple({stage_index(tap): tap for tap in self.taps}.values())
+
+    def _blocks(self) -> Iterator[tuple[str, Stage]]:
+        for number, stage in enumerate(self.stages):
+            for block in range(stage.blocks):
+                yield f"layers.{number}.blocks.{block}" if len(self.stages) > 1 else f"blocks.{block}", stage
 
     def fields(self) -> dict[str, Any]:
-        """The fields that enter the fingerprint."""
-        found = asdict(self)
-        return found | {"grid": list(self.grid), "input_size": list(self.input_size)}
+        """The fields that enter the fingerprint, as plain values."""
+        return {**asdict(self), "input_size": list(self.input_size), "stages": [_plain(s) for s in self.stages]}
+
+
+def _plain(stage: Stage) -> dict[str, Any]:
+    return {"blocks": stage.blocks, "width": stage.width, "grid": list(stage.grid)}
+
+
+def stage_index(tap: str) -> int:
+    """Number of the stage in which a tap lies: 2 for `layers.2.blocks.5`, 0 for `blocks.5`."""
+    return int(tap.split(".")[1]) if tap.startswith("layers.") else 0
+
+
+def grid_of(backbone: Mapping[str, Any], tap: str) -> tuple[int, int]:
+    """Rows and columns of a tap's tokens, from the field `backbone` of a cache's spec; (0, 0) where it says nothing."""
+    stages, number = backbone.get("stages", ()), stage_index(tap)
+    if number >= len(stages):
+        return 0, 0
+    rows, columns = stages[number]["grid"]
+    return int(rows), int(columns)
 
 
 class Backbone(Protocol):
@@ -128,15 +186,20 @@ class Backbone(Protocol):
         """Tokens of every wanted tap: raw block outputs, prefix tokens included.
 
         Args:
-            batch: visual: uint8 [B, H, W, 3], RGB; audio: int16 [B, S], mono.
+            batch: visual: uint8 [B, H, W, 3], RGB; audio: int16 [B, W * S], mono: W segments (`window_segments`) of S
+                samples, one after the other.
 
         Returns:
-            float32 [B, N, C] by tap name.
+            float32 [B * W, N, C] by tap name: one row for each segment (W is 1 for a visual backbone).
         """
 
 
 class Family(Protocol):
     """One implementation: how to know and how to load its models. Register it in `avpipe.stages.backbones`."""
+
+    @property
+    def libraries(self) -> tuple[str, ...]:
+        """Packages that decide its results: their versions are provenance of each clip."""
 
     def facts(self, choice: BackboneChoice, timeline: Timeline) -> BackboneFacts | None:
         """Facts of the chosen model, or None where it is not of this family. Must not import torch."""

@@ -9,13 +9,14 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 STAGES = 4
 
 
-def select_taps(spec: str, taps: Sequence[str]) -> tuple[str, ...]:
+def select_taps(spec: str, taps: Sequence[str], stage_ends: Sequence[str] = ()) -> tuple[str, ...]:
     """Tap names chosen by a layer spec.
 
     Args:
         spec: `all`, `last:K`, `stages` (for a model without stages: the ends of four equal parts of its depth), or
             tap names joined by commas.
         taps: every tap of the model, in order of depth.
+        stage_ends: the last tap of each stage, for `stages`; with fewer than two the model counts as one without.
 
     Returns:
         the chosen names, in order of depth.
@@ -26,6 +27,8 @@ def select_taps(spec: str, taps: Sequence[str]) -> tuple[str, ...]:
     if spec == "all":
         return tuple(taps)
     if spec == "stages":
+        if len(stage_ends) > 1:
+            return tuple(stage_ends)
         ends = sorted({max(0, round(len(taps) * (part + 1) / STAGES) - 1) for part in range(STAGES)})
         return tuple(taps[i] for i in ends)
     if spec.startswith("last:"):

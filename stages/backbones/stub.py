@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts
+from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts, Stage
 
 WIDTH, DEPTH, SIDE = 16, 4, 4
 IMAGE_SIZE = 32
@@ -22,6 +22,8 @@ IMAGE_SIZE = 32
 
 class StubFamily:
     """The family of the one model `stub`."""
+
+    libraries = ("numpy", "pillow")
 
     def names(self) -> list[str]:
         """The one name."""
@@ -35,7 +37,9 @@ class StubFamily:
             raise UsageError("the model `stub` has random weights only: give --weights random:SEED")
         side = choice.image_size or IMAGE_SIZE
         size = (side, side) if choice.modality == "visual" else (timeline.samples_per_segment, 1)
-        return BackboneFacts("stub", "stub", choice.modality, WIDTH, DEPTH, 0, (SIDE, SIDE), size)
+        stage = Stage(DEPTH, WIDTH, (SIDE, SIDE))
+        rate = timeline.sample_rate if choice.modality == "audio" else None
+        return BackboneFacts("stub", "stub", choice.modality, (stage,), 0, size, sample_rate=rate)
 
     def load(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> Backbone:
         """Draws the projections."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts
+from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts, Stage
 
 LOGMEL: dict[str, Any] = {
     "kind": "logmel",
@@ -40,6 +40,8 @@ def _table() -> dict[str, dict[str, Any]]:
 class TimmVitFamily:
     """Any timm model that is a plain `VisionTransformer` (ViT, DeiT, CLIP, DINO, SigLIP, ...)."""
 
+    libraries = ("torch", "timm", "pillow")
+
     def names(self) -> list[str]:
         """Architecture names."""
         return list(_table())
@@ -66,12 +68,11 @@ class TimmVitFamily:
             model=architecture,
             family="timm-vit",
             modality=choice.modality,
-            width=entry["width"],
-            depth=entry["depth"],
+            stages=(Stage(entry["depth"], entry["width"], (size[0] // patch_h, size[1] // patch_w)),),
             prefix_tokens=entry["prefix_tokens"],
-            grid=(size[0] // patch_h, size[1] // patch_w),
             input_size=(size[0], size[1]),
             preprocess=preprocess,
+            sample_rate=timeline.sample_rate if choice.modality == "audio" else None,
         )
 
     def load(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> Backbone:

@@ -2,10 +2,11 @@
 
 Legend: B batch, T segments, N tokens, C channels of a tap, K meta-tokens, d common width.
 
-A distiller is a module called with `tokens[modality][tap]` of shape `[B, T, N, C]` (any float type; it casts each tap
-to float32 once) that returns a `Distilled` per modality. Heads see nothing else of the method, so a method and the
-control that replaces it differ in the distiller alone. A method that attends to tokens may also say where it looks
-(`Looking`); reports draw that.
+A distiller is a module called with `tokens[modality][tap]` of shape `[B, T, N, C]` (any float type), and with
+`statistics[modality][tap]` of shape `[B, T, N, 2]` (mean and inverse deviation of each token over its channels) for the
+taps where they are stored, that returns a `Distilled` per modality. Heads see nothing else of the method, so a method
+and the control that replaces it differ in the distiller alone. A method that attends to tokens may also say where it
+looks (`Looking`); reports draw that.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 Shapes = Mapping[str, Mapping[str, tuple[int, int]]]
 """`shapes[modality][tap]` is `(N, C)`; taps in order of depth."""
+Tokens = Mapping[str, Mapping[str, "Tensor"]]
+"""Tensors by modality and tap."""
 Builder = Callable[[Shapes, "TrainConfig"], "nn.Module"]
 
 
@@ -59,7 +62,7 @@ class Looks:
 class Looking(Protocol):
     """A distiller, or a part of one for some modality, that can say where it looks."""
 
-    def looks(self, tokens: Mapping[str, Tensor]) -> Looks:
+    def looks(self, tokens: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> Looks:
         """Where it looks in `tokens[tap]` `[B, T, N, C]` of its modality."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from avpipe.stages.distill import Distilled, Looking, Looks
+from avpipe.stages.distill import Distilled, Looking, Looks, Tokens
 
 
 class ToCommonWidth(nn.Module):
@@ -32,17 +32,21 @@ class EachModality(nn.Module):
     """A distiller that treats each modality by itself.
 
     Args:
-        parts: for each modality a module from `tokens[tap]` `[B, T, N, C]` to a `Distilled`.
+        parts: for each modality a module from `tokens[tap]` `[B, T, N, C]` and `statistics[tap]` to a `Distilled`.
     """
 
     def __init__(self, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
 
-    def forward(self, tokens: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Distilled]:
+    def forward(self, tokens: Tokens, statistics: Tokens | None = None) -> dict[str, Distilled]:
         """Distils every modality; see `avpipe.stages.distill`."""
-        return {modality: part(tokens[modality]) for modality, part in self.parts.items()}
+        known = statistics or {}
+        return {m: part(tokens[m], known.get(m, {})) for m, part in self.parts.items()}
 
-    def looks(self, tokens: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Looks]:
+    def looks(self, tokens: Tokens, statistics: Tokens | None = None) -> dict[str, Looks]:
         """Where the parts look that can say so; empty for a method without attention."""
-        return {m: part.looks(tokens[m]) for m, part in self.parts.items() if isinstance(part, Looking)}
+        known = statistics or {}
+        return {
+            m: part.looks(tokens[m], known.get(m, {})) for m, part in self.parts.items() if isinstance(part, Looking)
+        }

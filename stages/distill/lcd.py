@@ -55,9 +55,10 @@ class TapDistiller(nn.Module):
         self.back = nn.Parameter(nn.init.xavier_uniform_(torch.empty(rank, channels)))
         self.gate = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Distils tokens `[S, N, C]` (float32) to meta-tokens `[S, K, C]`."""
-        rstd = attention.token_rstd(x)
+    def forward(self, x: Tensor, rstd: Tensor | None = None) -> Tensor:
+        """Distils tokens `[S, N, C]` (float32) to meta-tokens `[S, K, C]`; `rstd` `[S, N]` where it is known."""
+        if rstd is None:
+            rstd = attention.token_rstd(x)
         queries = self.query_norm(self.meta)  # K C
         kept, adapted = self._both(queries, x, rstd)
         adapted = (adapted + self.token_bias @ self.to_value) @ self.back
@@ -111,16 +112,17 @@ class ModalityDistiller(nn.Module):
         )
         self.maps = nn.ModuleList(ToCommonWidth(c, config.width) for _, c in taps.values())
 
-    def forward(self, tokens: Mapping[str, Tensor]) -> Distilled:
+    def forward(self, tokens: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> Distilled:
         """Distils `tokens[tap]` `[B, T, N, C]`."""
         mapped = []
         for tap, distil, to_common in zip(self.taps, self.distillers, self.maps, strict=True):
             x = tokens[tap]
-            meta = distil(x.flatten(0, 1).float())
+            known = statistics[tap][..., 1].flatten(0, 1) if tap in statistics else None
+            meta = distil(x.flatten(0, 1).float(), known)
             mapped.append(to_common(meta).view(*x.shape[:2], *meta.shape[1:2], -1))  # B T K d
         return Distilled(torch.stack(mapped).mean(dim=(0, 3)), mapped[-1])
 
-    def looks(self, tokens: Mapping[str, Tensor]) -> Looks:
+    def looks(self, tokens: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> Looks:
         """Where both mechanisms of every tap look in `tokens[tap]` `[B, T, N, C]`."""
         weights, gates = {}, {}
         for tap, distil in zip(self.taps, self.distillers, strict=True):

@@ -28,7 +28,7 @@ class PooledTokens(nn.Module):
         self.taps = tuple(taps)
         self.maps = nn.ModuleList(ToCommonWidth(c, width) for _, c in taps.values())
 
-    def forward(self, tokens: Mapping[str, Tensor]) -> Distilled:
+    def forward(self, tokens: Mapping[str, Tensor], statistics: Mapping[str, Tensor]) -> Distilled:
         """Pools `tokens[tap]` `[B, T, N, C]`; `top` holds one token, the mapped mean of the last tap."""
         pairs = zip(self.taps, self.maps, strict=True)
         mapped = [to_common(tokens[tap].float().mean(dim=2)) for tap, to_common in pairs]  # each B T d

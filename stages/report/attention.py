@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from avpipe.pipeline.cache import Cache
+from avpipe.stages.backbones.contract import grid_of
 from avpipe.stages.distill import Looks
 from avpipe.stages.features import FeatureBatch
 from avpipe.stages.report.media import encoded
@@ -64,15 +65,18 @@ def _looks(model: nn.Module, batch: FeatureBatch) -> dict[str, Looks]:
     if looks is None:
         return {}
     with torch.no_grad():
-        found: dict[str, Looks] = looks(batch.tokens)
+        found: dict[str, Looks] = looks(batch.tokens, batch.statistics)
     return found
 
 
 def _on_grid(looks: Looks, backbone: Mapping[str, Any]) -> tuple[str, ...]:
     """Taps with one token for each position of the backbone's grid, behind its prefix tokens."""
-    rows, columns = backbone.get("grid", (0, 0))
-    tokens = int(backbone.get("prefix_tokens", 0)) + rows * columns
-    return tuple(tap for tap, weights in looks.weights.items() if rows * columns and weights.shape[-1] == tokens)
+    prefix, found = int(backbone.get("prefix_tokens", 0)), []
+    for tap, weights in looks.weights.items():
+        rows, columns = grid_of(backbone, tap)
+        if rows * columns and weights.shape[-1] == prefix + rows * columns:
+            found.append(tap)
+    return tuple(found)
 
 
 def _maps(looks: Looks, backbone: Mapping[str, Any], taps: Sequence[str]) -> dict[str, Any]:
@@ -83,7 +87,7 @@ def _maps(looks: Looks, backbone: Mapping[str, Any], taps: Sequence[str]) -> dic
     largest = np.maximum(on_grid.max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
     gates = {tap: float(f"{looks.gates[tap]:.4g}") for tap in taps if tap in looks.gates}
     return {
-        "grid": list(backbone["grid"]),
+        "grid": list(grid_of(backbone, taps[-1])),
         "taps": list(taps),
         "mechanisms": [{"key": key, "label": label} for key, label in looks.mechanisms],
         "maps": encoded((on_grid / largest * 255).round().astype(np.uint8).tobytes()),

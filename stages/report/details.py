@@ -148,7 +148,8 @@ def _detail(sources: Sources, viewer: Viewer, planned: Planned, stored: Mapping[
             array = RAW_ARRAYS[modality]
             raw[modality] = cache.read(cache.rows([sample.clip]), [array])[array]
     frames, sound = raw.get("visual"), raw.get("audio")
-    rate = sources.dataset.timeline.sample_rate if sources.dataset else 0
+    spec = cache.specs.get("audio") if cache else None
+    rate = int(spec.fields.get("media", {}).get("sample_rate", 0)) if spec else 0
     audio = cache.specs["audio"].fields.get("backbone", {}) if cache and "audio" in cache.specs else {}
     return {
         "video": media.video(planned.video) if planned.video else None,

@@ -97,7 +97,7 @@ def test_events(event_run, toy_events):
     assert any("--no-layers" in note for note in without.data["notes"])
     assert [record["epoch"] for record in data["curves"]["epochs"]] == [1, 2, 3, 4]
     assert data["curves"]["score"] in data["curves"]["epochs"][0]
-    assert data["spec"]["visual"]["fields"]["backbone"]["grid"] == [4, 4]
+    assert data["spec"]["visual"]["fields"]["backbone"]["stages"][0]["grid"] == [4, 4]
     stored = sum(cost["value"] for cost in data["costs"] if cost["group"] == "cache" and "/" in cost["name"])
     assert stored == open_cache(toy_events.cache).summary()["bytes"]
     assert "The cache has no stored frames and no stored sound." in data["notes"]
@@ -289,9 +289,9 @@ def test_a_pixel_is_on_where_the_metric_has_it_on():
 def test_layers_off_the_grid_are_named():
     weights = {tap: torch.rand(1, 3, 2, n) for tap, n in (("early", 64), ("late", 17), ("last", 17))}
     looks = Looks((("kept", "k"), ("adapted", "a")), weights, {"late": 0.25, "early": 0.5})
-    model = SimpleNamespace(distiller=SimpleNamespace(looks=lambda tokens: {"visual": looks, "audio": looks}))
+    model = SimpleNamespace(distiller=SimpleNamespace(looks=lambda *given: {"visual": looks, "audio": looks}))
     batch = FeatureBatch((0,), {}, torch.ones(1, 3), torch.ones(1, 3))
-    backbones = {"visual": {"grid": [4, 4], "prefix_tokens": 1}, "audio": {}}
+    backbones = {"visual": {"stages": [{"grid": [4, 4]}], "prefix_tokens": 1}, "audio": {}}
     found = attention.maps(model, batch, backbones)
     assert (list(found), found["visual"]["taps"], found["visual"]["gate"]) == (
         ["visual"],

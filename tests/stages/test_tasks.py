@@ -7,6 +7,7 @@ import torch
 from avpipe.pipeline.datasets import load_dataset
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
+from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import FeatureBatch
 from avpipe.stages.heads.event import event_loss
 from avpipe.stages.heads.mask import mask_loss
@@ -95,4 +96,4 @@ def test_a_sample_without_labels_is_named():
     bare = Sample("7:abc", "abc", "train")
     for name in ("events", "segmentation"):
         with pytest.raises(UsageError, match="'7:abc'"):
-            build_task(name, [bare], classes=3, mask_size=(4, 4))
+            build_task(name, [bare], classes=3, mask_size=(4, 4), config=TrainConfig())

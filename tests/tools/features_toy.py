@@ -33,7 +33,8 @@ def fill_cache(path: Path, about: dict, tokens: dict[str, dict[str, np.ndarray]]
         for modality in first:
             grid = GRID if modality == "visual" else (3, 3)
             prefix = PREFIX if modality == "visual" else 0
-            backbone = {"model": "toy", "prefix_tokens": prefix, "grid": list(grid), "width": CHANNELS, "depth": 11}
+            stage = {"blocks": 11, "width": CHANNELS, "grid": list(grid)}
+            backbone = {"model": "toy", "prefix_tokens": prefix, "stages": [stage]}
             writer.declare(modality, {"backbone": backbone, "weights": weights}, {})
         plan = writer.plan([(clip, len(next(iter(x.values()))), "") for clip, x in tokens.items()], arrays)
         for work in plan.pending:

@@ -1,12 +1,9 @@
-"""What differs between tasks in training and scoring: targets, loss, predictions, official scores.
-
-Legend: B batch, T segments, H and W height and width of masks.
-"""
+"""Binary masks: one for every segment. Legend: B batch, T segments, H and W height and width of masks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,90 +11,14 @@ import torch
 from torch import Tensor
 
 from avpipe.pipeline.datasets import read_mask
-from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages.features import FeatureBatch
-from avpipe.stages.heads.event import IGNORED, event_loss
 from avpipe.stages.heads.mask import mask_loss, to_mask_size
-from avpipe.stages.metrics import ave, avs
+from avpipe.stages.metrics import avs
+from avpipe.stages.tasks.contract import Prediction
 
-Prediction = npt.NDArray[Any]
 OFF_LOGIT = -20.0
 """Logit of a pixel that is surely off."""
-
-
-class Task(Protocol):
-    """Rules of a task for one list of samples; `FeatureBatch.indices` are places in that list."""
-
-    metric: str
-    """What `validate` measures."""
-
-    def loss(self, logits: Tensor, batch: FeatureBatch) -> Tensor:
-        """Training loss of a batch, a scalar."""
-
-    def predictions(self, logits: Tensor, batch: FeatureBatch) -> list[Prediction]:
-        """What is kept and scored of each sample of a batch."""
-
-    def blank(self, index: int) -> Prediction:
-        """The prediction of a sample without features: background, or an empty mask."""
-
-    def validate(self, predictions: Iterable[Prediction]) -> float:
-        """The number by which epochs are compared; higher is better."""
-
-    def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
-        """What `validate` averages, of one sample: a number for each of its labelled segments."""
-
-    def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
-        """Official scores of one prediction per sample, in the order of the samples."""
-
-
-class EventsTask:
-    """A class per segment. Predictions are float32 scores `[T, classes]`.
-
-    Args:
-        samples: labelled samples.
-        classes: number of classes; background is the last.
-    """
-
-    metric = "accuracy"
-
-    def __init__(self, samples: Sequence[Sample], classes: int) -> None:
-        self.classes = classes
-        self.truth = [np.asarray(sample.events, dtype=np.int64) for sample in samples]
-        self._labels = torch.full((len(samples), max((len(t) for t in self.truth), default=0)), IGNORED)
-        for row, truth in zip(self._labels, self.truth, strict=True):
-            row[: len(truth)] = torch.from_numpy(truth)
-
-    def loss(self, logits: Tensor, batch: FeatureBatch) -> Tensor:
-        """Cross-entropy; segments in which no modality has real content are left out."""
-        labels = self._labels[list(batch.indices), : logits.shape[1]].to(logits.device)
-        return event_loss(logits, labels.masked_fill(~batch.valid, IGNORED))
-
-    def predictions(self, logits: Tensor, batch: FeatureBatch) -> list[Prediction]:
-        """Scores of each sample's own segments."""
-        scores = logits.float().cpu().numpy()
-        return [row[: len(self.truth[i])] for i, row in zip(batch.indices, scores, strict=True)]
-
-    def constant(self, index: int, class_id: int) -> Prediction:
-        """One class in every segment."""
-        return np.tile(np.eye(self.classes, dtype=np.float32)[class_id], (len(self.truth[index]), 1))
-
-    def blank(self, index: int) -> Prediction:
-        """Background in every segment."""
-        return self.constant(index, self.classes - 1)
-
-    def validate(self, predictions: Iterable[Prediction]) -> float:
-        """Segment accuracy."""
-        return float(self.score(predictions)["accuracy"])
-
-    def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
-        """1 for every segment that got its class, else 0."""
-        return np.asarray(ave.decide(prediction) == self.truth[index], dtype=np.float64)
-
-    def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
-        """See `metrics.ave`."""
-        decided = [ave.decide(scores) for scores in predictions]
-        return ave.segment_accuracy(np.concatenate(decided), np.concatenate(self.truth))
 
 
 class SegmentationTask:
@@ -190,20 +111,6 @@ class SegmentationTask:
             self._packed[index, segment] = np.packbits(mask), (mask.shape[0], mask.shape[1])
         bits, shape = self._packed[index, segment]
         return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
-
-
-def build_task(
-    name: str, samples: Sequence[Sample], *, classes: int, mask_size: tuple[int, int], dice: float = 1.0
-) -> EventsTask | SegmentationTask:
-    """The rules of task `name` (`events` or `segmentation`) for these samples.
-
-    Raises:
-        UsageError: a sample has no labels of that kind.
-    """
-    for sample in samples:
-        if (sample.masks if name == "segmentation" else sample.events) is None:
-            raise UsageError(f"sample {sample.id!r} has no {'masks' if name == 'segmentation' else 'event labels'}")
-    return SegmentationTask(samples, mask_size, dice) if name == "segmentation" else EventsTask(samples, classes)
 
 
 def nearest(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
