@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 WEIGHTS_HELP = (
-    "`pretrained` (timm's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file "
-    "(`./demo` for one of that name)."
+    "`pretrained` (the model's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file "
+    "(`./demo` for one of that name; a folder for CLAP)."
 )
 
 
@@ -42,8 +42,8 @@ def extract_command(
     ] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME]")] = None,
     modality: Annotated[str, typer.Option(help="both, visual or audio; the other can be added later.")] = "both",
-    visual: Annotated[str | None, typer.Option(help="Visual backbone, any timm ViT.")] = None,
-    audio: Annotated[str | None, typer.Option(help="Audio backbone, any timm ViT (on log-mel).")] = None,
+    visual: Annotated[str | None, typer.Option(help="Visual backbone: `avpipe backbones ls` lists them.")] = None,
+    audio: Annotated[str | None, typer.Option(help="Audio backbone: htsat, CLAP's, or any of timm's.")] = None,
     weights: Annotated[str | None, typer.Option(help=f"Weights of both backbones: {WEIGHTS_HELP}")] = None,
     visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone alone.")] = None,
     audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
@@ -53,7 +53,7 @@ def extract_command(
     ] = None,
     audio_window: Annotated[
         str | None,
-        typer.Option(help="What the audio backbone hears at once: segment, or clip (up to its full length)."),
+        typer.Option(help="What the audio backbone hears at once: segment, or clip (as many segments as it takes)."),
     ] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
     precision: Annotated[

@@ -47,8 +47,7 @@ def close_runner() -> None:
 def weights_of(job: ExtractJob) -> dict[str, str]:
     """Loads the backbones: sha256 of their weights by modality."""
     with _lock:
-        runner = runner_of(job)
-        return {modality: runner.backbone(modality).weights_sha256 for modality in job.modalities}
+        return runner_of(job).weights()
 
 
 def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:

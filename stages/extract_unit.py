@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from avpipe.pipeline.cache import CacheWriter, PlannedClip, UnitWork, UnitWriter
 from avpipe.pipeline.cache.layout import array_name
-from avpipe.pipeline.errors import CacheMismatch, InputRejected
+from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.stages import backbones
 from avpipe.stages.clip_media import ClipMedia, MediaSource, to_decode
@@ -79,8 +79,26 @@ class UnitRunner:
         """The loaded backbone of a modality."""
         if modality not in self._backbones:
             job = self._job.modalities[modality]
-            self._backbones[modality] = backbones.load(job.choice, job.facts, job.taps, self._job.device)
+            run = self._job
+            self._backbones[modality] = backbones.load(job.choice, job.facts, job.taps, run.device, run.compiled)
         return self._backbones[modality]
+
+    def weights(self) -> dict[str, str]:
+        """Loads every backbone: sha256 of their weights by modality.
+
+        Raises:
+            EnvironmentLacking: weights cannot be had here; what is lacking for each modality is said at once.
+        """
+        found, lacking = {}, []
+        for modality in self._job.modalities:
+            try:
+                found[modality] = self.backbone(modality).weights_sha256
+            except EnvironmentLacking as error:
+                lacking.append(str(error))
+        if lacking:
+            tiny = "To try things out, take the tiny ones that ship with avpipe: --visual test_vit --audio test_vit"
+            raise EnvironmentLacking("\n".join([*lacking, f"{tiny} --weights demo"]))
+        return found
 
     def tokens(self, media: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Features of one clip by array name: tokens `[T, N, C]` in the storage type, and their statistics.

@@ -11,10 +11,10 @@ from typing import Any
 from avpipe.pipeline.cache import ArraySpec, open_cache
 from avpipe.pipeline.cache.layout import array_name
 from avpipe.pipeline.cache.locate import is_cache
-from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
+from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
-from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, model_names, select_taps
+from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, select_taps
 from avpipe.stages.statistics import statistics_name, statistics_spec
 
 STORAGE_DTYPES = ("float16", "float32")
@@ -102,7 +102,7 @@ class Wish:
 
     Attributes:
         model: model name.
-        weights: `pretrained`, `random:SEED` or a file; the default is `pretrained` where `model` is given.
+        weights: `pretrained`, `random:SEED`, a file or a folder; the default is `pretrained` where `model` is given.
         image_size: side of the visual input in pixels.
         front_end, window, precision: as in `BackboneChoice`.
     """
@@ -120,7 +120,6 @@ def choose_backbones(dataset: Dataset, wishes: Mapping[str, Wish]) -> dict[str, 
 
     Raises:
         UsageError: an unknown model; a name that was given is checked before a default is.
-        EnvironmentLacking: a default model is not among those that this version loads.
     """
     choices = {}
     for modality in sorted(wishes, key=lambda name: wishes[name].model is None):
@@ -136,12 +135,6 @@ def _choose(dataset: Dataset, modality: str, wish: Wish) -> BackboneChoice:
         raise UsageError(f"{dataset.name} names no default {modality} backbone: give --{modality} MODEL")
     else:
         choice = BackboneChoice.parse(modality, default)
-        if choice.model.partition(".")[0] not in model_names():
-            raise EnvironmentLacking(
-                f"the default {modality} backbone of {dataset.name}, {choice.model}, cannot be loaded by this version: "
-                f"choose another, such as --{modality} vit_base_patch16_224 --weights FILE, or the tiny ones that ship "
-                "with avpipe, to try things out: --visual test_vit --audio test_vit --weights demo"
-            )
     given = {each.name: getattr(wish, each.name) for each in fields(wish) if each.name != "model"}
     return replace(choice, **{name: value for name, value in given.items() if value is not None})
 

@@ -31,7 +31,8 @@ from torch.nn import functional
 
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of
-from avpipe.stages.backbones.timm_vit import hash_tensors, make_front_end
+from avpipe.stages.backbones.timm_model import make_front_end
+from avpipe.stages.backbones.timm_weights import hash_tensors
 
 MODEL = "test_vit"
 CHUNK = 500
@@ -119,8 +120,12 @@ def mean_average_precision(scores: Tensor, present: Tensor) -> float:
 def make(modality: str, seed: int, count: int, workers: int) -> tuple[Tensor, Tensor]:
     """`count` inputs with their targets, in chunks that do not depend on the number of workers."""
     seeds = [(seed * 1_000 + chunk, min(CHUNK, count - start)) for chunk, start in enumerate(range(0, count, CHUNK))]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        parts = list(pool.map(data.MAKERS[modality], *zip(*seeds, strict=True)))
+    todo = (data.MAKERS[modality], *zip(*seeds, strict=True))
+    if workers == 1:
+        parts = list(map(*todo))
+    else:
+        with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+            parts = list(pool.map(*todo))
     inputs, targets = zip(*parts, strict=True)
     return torch.from_numpy(np.concatenate(inputs)), torch.from_numpy(np.concatenate(targets))
 

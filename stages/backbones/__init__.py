@@ -8,9 +8,10 @@ from __future__ import annotations
 from avpipe.pipeline.errors import unknown_name
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones.contract import MODALITIES, Backbone, BackboneChoice, BackboneFacts, Family, Stage, grid_of
+from avpipe.stages.backbones.htsat import HtsatFamily
 from avpipe.stages.backbones.layers import select_taps
 from avpipe.stages.backbones.stub import StubFamily
-from avpipe.stages.backbones.timm_table import TimmVitFamily
+from avpipe.stages.backbones.timm_family import TimmFamily
 
 __all__ = [
     "MODALITIES",
@@ -26,7 +27,7 @@ __all__ = [
     "select_taps",
 ]
 
-FAMILIES: dict[str, Family] = {"timm-vit": TimmVitFamily(), "stub": StubFamily()}
+FAMILIES: dict[str, Family] = {"timm": TimmFamily(), "htsat": HtsatFamily(), "stub": StubFamily()}
 
 
 def model_names() -> list[str]:
@@ -44,13 +45,14 @@ def facts_of(choice: BackboneChoice, timeline: Timeline) -> BackboneFacts:
         facts = family.facts(choice, timeline)
         if facts is not None:
             return facts
-    plain = "this version loads timm's plain ViTs (vit_*, deit*, test_vit*, ...)"
-    raise unknown_name("model", choice.model, model_names(), listing=plain, cutoff=0.8)
+    raise unknown_name("model", choice.model, model_names(), listing="`avpipe backbones ls` lists them", cutoff=0.8)
 
 
-def load(choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str = "auto") -> Backbone:
-    """Loads the chosen backbone, frozen, ready to give these taps."""
-    return FAMILIES[facts.family].load(choice, facts, taps, device)
+def load(
+    choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str = "auto", compiled: bool = False
+) -> Backbone:
+    """Loads the chosen backbone, frozen, ready to give these taps; `compiled`: through `torch.compile`."""
+    return FAMILIES[facts.family].load(choice, facts, taps, device, compiled)
 
 
 def libraries_of(facts: BackboneFacts) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ class BackboneChoice:
     Attributes:
         modality: `visual` or `audio`.
         model: model name, for timm with or without the tag of its weights (`vit_base_patch16_224.dino`).
-        weights: `pretrained` (timm's hub), `random:SEED`, `demo` (the tiny ones that ship with avpipe), or the path of
-            a weights file.
+        weights: `pretrained` (the model's hub), `random:SEED`, `demo` (the tiny ones that ship with avpipe), or the
+            path of a weights file or, for CLAP's HTS-AT, of a folder.
         image_size: side of the square input in pixels; None takes the model's own. Visual only.
         front_end: what turns samples into the model's input, a name in `front_ends`; None: what belongs to the model.
             Audio only.
@@ -69,18 +69,20 @@ class BackboneChoice:
         return int(seed)
 
     def request(self) -> dict[str, Any]:
-        """The choice and, for a file, its size and time: equal requests mean equal weights, without reading them."""
+        """The choice and, for files, their size and time: equal requests mean equal weights, without reading them."""
         found: dict[str, Any] = asdict(self)
         if self.weights == demo_weights.KEYWORD:
             return found | {"sha256": demo_weights.record(self.model, self.modality)["sha256"]}
         if self.weights != "pretrained" and self.seed is None:
             path = Path(self.weights)
-            if not path.is_file():
+            if not path.exists():
                 raise UsageError(
-                    f"weights file {self.weights!r} for {self.model} does not exist: give a file, "
+                    f"weights file or folder {self.weights!r} for {self.model} does not exist: give one that does, "
                     "`pretrained`, `demo`, or `random:SEED`"
                 )
-            found |= {"weights": str(path.resolve()), "bytes": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
+            stats = [each.stat() for each in (path.iterdir() if path.is_dir() else [path])]
+            found |= {"weights": str(path.resolve()), "bytes": sum(each.st_size for each in stats)}
+            found |= {"mtime_ns": max((each.st_mtime_ns for each in stats), default=0)}
         return found
 
 
@@ -207,8 +209,20 @@ class Family(Protocol):
     def names(self) -> list[str]:
         """Names of the models it knows."""
 
-    def load(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> Backbone:
+    def tags(self, model: str) -> tuple[str, ...]:
+        """Pretrained weights of a model that a hub has, by name, the usual first; empty where there are none."""
+
+    def load(
+        self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False
+    ) -> Backbone:
         """Loads the weights.
+
+        Args:
+            choice: the backbone asked for.
+            facts: what `facts` said of it.
+            taps: blocks whose outputs are wanted; nothing behind the last of them is run.
+            device: `auto`, `cpu`, `cuda` or `cuda:N`.
+            compiled: whether it goes through `torch.compile`.
 
         Raises:
             UsageError: the file does not fit the model.

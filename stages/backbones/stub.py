@@ -29,6 +29,10 @@ class StubFamily:
         """The one name."""
         return ["stub"]
 
+    def tags(self, model: str) -> tuple[str, ...]:
+        """None: its weights are drawn."""
+        return ()
+
     def facts(self, choice: BackboneChoice, timeline: Timeline) -> BackboneFacts | None:
         """Facts of the stub: 4 blocks of 16 tokens with 16 channels."""
         if choice.model != "stub":
@@ -41,7 +45,9 @@ class StubFamily:
         rate = timeline.sample_rate if choice.modality == "audio" else None
         return BackboneFacts("stub", "stub", choice.modality, (stage,), 0, size, sample_rate=rate)
 
-    def load(self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str) -> Backbone:
+    def load(
+        self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False
+    ) -> Backbone:
         """Draws the projections."""
         assert choice.seed is not None
         return _Stub(choice.seed, taps)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,10 @@ from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.codecs import codec_pool, codecs_of
 from avpipe.pipeline.media.sandbox import DecodeFuture
-from avpipe.stages.backbones.logmel import LogMel
+from avpipe.stages.backbones.front_ends import DecibelSpec, LogMelSpec, read
+from avpipe.stages.backbones.front_ends.decibel import Decibel
+from avpipe.stages.backbones.front_ends.fbank import Fbank
+from avpipe.stages.backbones.front_ends.logmel import LogMel
 
 VIDEO_BYTES = 4 << 20
 """Largest video that goes into a page."""
@@ -105,26 +110,46 @@ def levels(chance: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
 
 
 def spectrograms(samples: npt.NDArray[np.int16], backbone: Mapping[str, Any]) -> list[str] | None:
-    """The log-mel picture of every segment, as the audio backbone saw it: low frequencies at the bottom.
+    """The spectrogram of every segment by the audio backbone's front end: low frequencies at the bottom.
 
-    The scale is the same in all clips: black is the front end's floor, white a sine at full scale.
+    It is the segment by itself, neither repeated nor padded to what the backbone hears at once. The scale is the same
+    in all clips: black is the front end's floor, white a sine at full scale.
 
     Args:
         samples: int16 `[T, S]`.
         backbone: field `backbone` of the audio spec.
 
     Returns:
-        PNGs, or None where the backbone has another front end.
+        PNGs, or None where the backbone has no front end, or segments are shorter than its transform.
     """
-    options = backbone.get("preprocess", {}).get("front_end", {})
-    if options.get("kind") != "logmel":
+    front_end = backbone.get("preprocess", {}).get("front_end")
+    if front_end is None or samples.shape[1] < front_end["n_fft"]:
         return None
-    bands, steps = backbone["input_size"]
-    pictures = LogMel(dict(options), (bands, steps))(torch.from_numpy(samples))[:, 0].numpy()  # T M F
-    loudest = 2 * np.log(options["window"] / 4)  # a Hann window sums to half its length, a sine has half in each sign
-    black, white = ((level - options["mean"]) / options["std"] for level in (np.log(options["floor"]), loudest))
-    scaled = np.clip((pictures - black) / (white - black), 0, 1)
+    pictures, black, white = _levels(torch.from_numpy(samples), front_end, backbone["input_size"])
+    scaled = np.clip((pictures.numpy() - black) / (white - black), 0, 1)
     return [grey((picture[::-1] * 255).round().astype(np.uint8)) for picture in scaled]
+
+
+def _levels(
+    samples: torch.Tensor, front_end: Mapping[str, Any], size: Sequence[int]
+) -> tuple[torch.Tensor, float, float]:
+    """Pictures `[T, M, F]` of segments, and what the floor and the loudest sine are in them.
+
+    A Hann window sums to half its length, and a sine has half in each sign.
+    """
+    spec = read(front_end)
+    if isinstance(spec, DecibelSpec):
+        front = Decibel(spec)
+        loudest = (spec.n_fft / 4) ** 2 * float(front.filters.max())
+        return front(samples)[:, 0].transpose(1, 2), 10 * math.log10(spec.floor), 10 * math.log10(loudest)
+    loudest = 2 * math.log(spec.window / 4)
+    if isinstance(spec, LogMelSpec):
+        pictures, spread = LogMel(spec, (size[0], size[1]))(samples)[:, 0], spec.std
+    else:
+        frames = 1 + (samples.shape[1] - spec.window) // spec.hop
+        spec = replace(spec, frames=frames, time_axis="columns", channels=1)
+        pictures, spread = Fbank(spec)(samples)[:, 0], 2 * spec.std
+    return pictures, (math.log(spec.floor) - spec.mean) / spread, (loudest - spec.mean) / spread
 
 
 def encoded(data: bytes) -> str:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, demo_weights, facts_of, load
-from avpipe.stages.backbones.timm_vit import hash_tensors
+from avpipe.stages.backbones.timm_weights import hash_tensors
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "demo_backbones" / "pretrain.py"
 MODALITIES = ("visual", "audio")
@@ -64,15 +64,15 @@ def test_positions_follow_the_length_of_a_segment(tmp_path: Path) -> None:
         timeline, choice = Timeline(segment_seconds=seconds), choice_of("audio")
         facts = facts_of(choice, timeline)
         backbone = load(choice, facts, ("blocks.5",), "cpu")
-        found = backbone._model.pos_embed
-        assert facts.grid == (8, columns)
+        found = backbone._model.model.pos_embed
+        assert facts.grids["blocks.5"] == (8, columns)
         assert torch.equal(found[:, :1], own[:, :1])
         rows, old = found[0, 1:].view(8, columns, 64), own[0, 1:].view(8, 6, 64)
         nearest = torch.cdist(rows.mean(1), old.mean(1)).argmin(1)
         assert nearest.tolist() == list(range(8))  # bands stay bands
     save_file({**load_file(demo_weights.file("audio")), "pos_embed": own[:, :47]}, tmp_path / "w.safetensors")
     choice = choice_of("audio", str(tmp_path / "w.safetensors"))
-    with pytest.raises(UsageError, match="its 46 positions are neither a square nor 8 rows, which log-mel pictures"):
+    with pytest.raises(UsageError, match="its 46 positions are neither a square nor 8 rows, which pictures"):
         load(choice, facts_of(choice, Timeline()), ("blocks.5",), "cpu")
 
 

@@ -4,12 +4,10 @@ import numpy as np
 import torch
 
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import BackboneChoice, facts_of
-from avpipe.stages.backbones.logmel import LogMel
+from avpipe.stages.backbones import BackboneChoice, facts_of, front_ends
 
 FACTS = facts_of(BackboneChoice("audio", "test_vit"), Timeline())
-OPTIONS = FACTS.preprocess["front_end"]
-FRONT_END = LogMel(OPTIONS, FACTS.input_size)
+FRONT_END = front_ends.build(FACTS)
 
 
 def _numpy_logmel(samples):
