@@ -1,13 +1,18 @@
 """Distillers: LCD against its formulas written out, the control, and what heads may rely on."""
 
+from copy import deepcopy
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import distill
+from avpipe.stages.attention import StoredTokens
 from avpipe.stages.config import TrainConfig
-from avpipe.stages.distill.lcd import TapDistiller
+from avpipe.stages.distill.lcd_layer import LayerDistiller, LowRankAttention
+from avpipe.stages.statistics import token_statistics
 
 B, T = 2, 3
 SHAPES = {"audio": {"blocks.0": (9, 16), "blocks.1": (9, 24)}, "visual": {"blocks.2": (17, 32)}}
@@ -30,49 +35,90 @@ def shaken(module):
     return module
 
 
+def layer(channels, meta_tokens, **settings):
+    """One layer's distiller and its meta-tokens, away from their start values."""
+    torch.manual_seed(1)
+    module = nn.Module()
+    module.distil = LayerDistiller(channels, TrainConfig(**settings))
+    module.meta = nn.Parameter(torch.randn(meta_tokens, channels) * 0.02)
+    return shaken(module)
+
+
 def written_out(module, x):
     """m = P + gate * T with LN(X), keys and values as they stand in the formulas."""
-    c, heads = x.shape[-1], module.heads
-    query = module.query_norm(module.meta)
-    normed = functional.layer_norm(x, (c,), module.token_gain, module.token_bias, 1e-5)
+    layer, c = module.distil, x.shape[-1]
+    query = layer.query_norm(module.meta)
+    low_rank = layer.adapt if isinstance(layer.adapt, LowRankAttention) else None
+    normed = functional.layer_norm(x, (c,), layer.token_gain, low_rank.token_bias if low_rank else None, 1e-5)
     kept = (query @ normed.transpose(1, 2) / c**0.5).softmax(-1) @ x
-    q, k, v = query @ module.to_query, normed @ module.to_key, normed @ module.to_value
-    adapted = []
-    for part in torch.arange(q.shape[-1]).chunk(heads):
-        weights = (q[:, part] @ k[..., part].transpose(1, 2) / len(part) ** 0.5).softmax(-1)
-        adapted.append(weights @ v[..., part])
-    return kept + module.gate * (torch.cat(adapted, -1) @ module.back)
+    if layer.adapt is None:
+        return kept
+    if low_rank is None:
+        t = layer.adapt
+        adapted = t.up(functional.gelu(t.down(functional.layer_norm(kept, (c,), t.norm.weight, t.norm.bias))))
+    else:
+        q, k, v = query @ low_rank.to_query, normed @ low_rank.to_key, normed @ low_rank.to_value
+        parts = []
+        for part in torch.arange(q.shape[-1]).chunk(low_rank.heads):
+            weights = (q[:, part] @ k[..., part].transpose(1, 2) / len(part) ** 0.5).softmax(-1)
+            parts.append(weights @ v[..., part])
+        adapted = torch.cat(parts, -1) @ low_rank.back
+    return adapted if layer.gate is None else kept + layer.gate * adapted
 
 
-@pytest.mark.parametrize(("heads", "rank"), [(2, 16), (4, 8)])  # 3 * 2 < 16: absorbed; 3 * 4 > 8: projected
-def test_tap_distiller_follows_the_formulas_in_output_and_gradient(heads, rank):
-    torch.manual_seed(1)
-    module = shaken(TapDistiller(24, 3, heads, rank))
+VARIANTS = [
+    {"heads": 2, "rank": 64},  # 3 * 2 queries for each token against 64 keys and values: absorbed
+    {"heads": 4, "rank": 8},  # projected
+    {"gate": "scalar"},
+    {"adapt": "bottleneck"},
+    {"branches": "keep"},
+    {"branches": "adapt"},
+    {"branches": "adapt", "adapt": "bottleneck"},
+]
+
+
+@pytest.mark.parametrize("settings", VARIANTS, ids=str)
+def test_follows_the_formulas_in_output_and_every_gradient(settings):
+    module = layer(24, 3, **settings)
     x = torch.randn(5, 11, 24)
     x[..., 7] *= 100
     pull = torch.randn(5, 3, 24)
     results = []
-    for run in (written_out, lambda m, tokens: m(tokens)):
-        module.zero_grad()
-        out = run(module, x)
-        out.backward(pull)
-        results.append([out.detach(), *(p.grad.clone() for p in module.parameters())])
-    for reference, ours in zip(*results, strict=True):
-        assert (reference - ours).abs().max() / reference.abs().max().clamp_min(1) < 1e-5
+    for run, one, tokens in (
+        (written_out, deepcopy(module).double(), x.double()),
+        (lambda m, tokens: m.distil(m.meta, StoredTokens(tokens)), module, x),
+    ):
+        out = run(one, tokens)
+        out.backward(pull.to(out.dtype))
+        results.append({"out": out.detach(), **{name: p.grad for name, p in one.named_parameters()}})
+    reference, ours = results
+    worst = {name: float((reference[name] - ours[name]).abs().max() / reference[name].abs().max()) for name in ours}
+    assert max(worst.values()) < 1e-5, worst
 
 
-def test_starts_as_a_convex_mix_of_frozen_tokens():
-    module = TapDistiller(24, 3, 2, 16)
+def test_gate_is_a_value_per_channel_or_one_and_starts_at_zero():
+    for kind, count in (("channel", 24), ("scalar", 1)):
+        gate = LayerDistiller(24, TrainConfig(gate=kind)).gate
+        assert gate.shape == (count,)
+        assert (gate == 0).all()
+    assert LayerDistiller(24, TrainConfig(branches="adapt")).gate is None
+
+
+@pytest.mark.parametrize("adapt", ["attention", "bottleneck"])
+def test_starts_as_a_convex_mix_of_frozen_tokens(adapt):
+    module, meta = LayerDistiller(24, TrainConfig(adapt=adapt)), torch.randn(3, 24) * 0.02
     x = torch.randn(2, 11, 24)
-    meta = module(x)
-    assert (meta <= x.amax(1, keepdim=True) + 1e-5).all()
-    assert (meta >= x.amin(1, keepdim=True) - 1e-5).all()
-    torch.testing.assert_close(module(x + 3), meta + 3, rtol=1e-4, atol=1e-4)  # weights sum to one
+    mixed = module(meta, StoredTokens(x))
+    assert (mixed <= x.amax(1, keepdim=True) + 1e-5).all()
+    assert (mixed >= x.amin(1, keepdim=True) - 1e-5).all()
+    torch.testing.assert_close(module(meta, StoredTokens(x + 3)), mixed + 3, rtol=1e-4, atol=1e-4)  # weights sum to one
 
 
-@pytest.mark.parametrize("method", ["mettle", "linear"])
-def test_interface(method):
-    config = TrainConfig(meta_tokens=3, heads=2, rank=8, width=20)
+@pytest.mark.parametrize(
+    ("method", "settings"), [("linear", {}), ("mettle", {}), *(("mettle", one) for one in VARIANTS[2:])], ids=str
+)
+def test_interface(method, settings):
+    config = TrainConfig(**{"meta_tokens": 3, "heads": 2, "rank": 8, "width": 20} | settings)
     module = distill.build(method, SHAPES, config)
     out = module(random_tokens())
     assert set(out) == {"audio", "visual"}
@@ -85,17 +131,82 @@ def test_interface(method):
     assert unused == []
 
 
-def test_mettle_averages_over_taps_and_meta_tokens():
-    module = distill.build("mettle", SHAPES, TrainConfig(meta_tokens=3, heads=2, rank=8, width=20))
+SMALL = {"meta_tokens": 3, "heads": 2, "rank": 8, "width": 20}
+DEEP = {"visual": {f"layers.{i}.blocks.{j}": (9, 16 << i) for i in range(2) for j in range(3)}}
+
+
+def mapped(part, tokens):
+    """Meta-tokens of every tap at the common width, each by itself."""
+    taps = []
+    for i, name in enumerate(part.taps):
+        x = tokens[name]
+        meta = part.distillers[part.places[i]](part.meta[i], StoredTokens(x.flatten(0, 1)))
+        taps.append(part.maps[part.places[i]](meta).view(*x.shape[:2], 3, 20))
+    return torch.stack(taps)
+
+
+@pytest.mark.parametrize("share", ["none", "stage"])
+def test_mettle_averages_over_taps_and_meta_tokens(share):
+    module = distill.build("mettle", SHAPES, TrainConfig(**SMALL, share=share))
     tokens = random_tokens()
-    part = module.parts["audio"]
-    per_tap = [
-        to_common(tap(tokens["audio"][name].flatten(0, 1).float())).view(B, T, 3, 20)
-        for name, tap, to_common in zip(part.taps, part.distillers, part.maps, strict=True)
-    ]
+    each = mapped(module.parts["audio"], tokens["audio"])
     out = module(tokens)["audio"]
-    torch.testing.assert_close(out.vector, (per_tap[0].mean(2) + per_tap[1].mean(2)) / 2)
-    torch.testing.assert_close(out.top, per_tap[1])
+    torch.testing.assert_close(out.vector, each.mean(dim=(0, 3)))
+    torch.testing.assert_close(out.top, each[-1])
+
+
+def test_taps_of_a_stage_share_all_but_their_meta_tokens():
+    part = distill.build("mettle", DEEP, TrainConfig(**SMALL, share="stage")).parts["visual"]
+    assert (len(part.meta), len(part.distillers), len(part.maps)) == (6, 2, 2)
+    assert part.places == [0, 0, 0, 1, 1, 1]
+    tokens = {"visual": {tap: torch.randn(B, T, *shape) for tap, shape in DEEP["visual"].items()}}
+    part(tokens["visual"], {}).vector.sum().backward()
+    assert all(p.grad is not None for p in part.parameters())
+
+
+def test_stored_statistics_are_used():
+    module = shaken(distill.build("mettle", SHAPES, TrainConfig(**SMALL)))
+    tokens = random_tokens()
+    statistics = {
+        m: {tap: torch.from_numpy(token_statistics(x.numpy())) for tap, x in t.items()} for m, t in tokens.items()
+    }
+    plainly, known = module(tokens)["visual"].vector, module(tokens, statistics)["visual"].vector
+    torch.testing.assert_close(known, plainly, rtol=1e-4, atol=1e-5)
+    statistics["visual"]["blocks.2"][..., 1] *= 2
+    assert (module(tokens, statistics)["visual"].vector - plainly).abs().max() > 1e-3
+
+
+def test_layer_dropout_leaves_taps_out_in_training_alone():
+    module = distill.build("mettle", DEEP, TrainConfig(**SMALL, layer_dropout=0.5))
+    tokens = {"visual": {tap: torch.randn(1, 2, *shape) for tap, shape in DEEP["visual"].items()}}
+    part = module.parts["visual"]
+    each = mapped(part, tokens["visual"]).mean(dim=3)
+    torch.testing.assert_close(module.eval()(tokens)["visual"].vector, each.mean(0))
+    module.train()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        drawn = [module(tokens)["visual"] for _ in range(150)]
+    vectors = torch.stack([one.vector for one in drawn])
+    assert len(torch.unique(vectors[:, 0, 0, 0])) > 30  # many sets of taps
+    spread = vectors.std(dim=0) / 150**0.5
+    assert ((vectors.mean(0) - each.mean(0)).abs() < 4.5 * spread + 1e-6).all()  # the same expectation
+    assert all(torch.equal(one.top, drawn[0].top) for one in drawn)
+
+
+def test_layer_dropout_keeps_at_least_one_tap():
+    module = distill.build("mettle", DEEP, TrainConfig(**SMALL, layer_dropout=0.99))
+    part = module.parts["visual"].train()
+    torch.manual_seed(0)
+    drawn = [part._staying() for _ in range(300)]
+    assert all(drawn)
+    assert {i for one in drawn for i in one} == set(range(6))
+
+
+def test_without_layer_dropout_no_random_number_is_drawn():
+    module = distill.build("mettle", SHAPES, TrainConfig(**SMALL)).train()
+    before = torch.get_rng_state()
+    module(random_tokens())
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_linear_pools_tokens():
