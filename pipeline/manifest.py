@@ -106,6 +106,7 @@ class Sample:
         audio_events: what is heard, and when (parsing); None where only `labels` are known.
         visual_events: what is seen, and when (parsing); None where only `labels` are known.
         question: what is asked (qa), else None.
+        segments: number of segments of its clip (parsing, whose labels do not tell), else 0.
     """
 
     id: str
@@ -118,6 +119,7 @@ class Sample:
     audio_events: tuple[Event, ...] | None = None
     visual_events: tuple[Event, ...] | None = None
     question: Question | None = None
+    segments: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,18 @@
-"""The simplest answers that ignore their input, learned from the training labels: what any model has to beat."""
+"""How the simplest answers that ignore their input are learned from the training labels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages.metrics import avs
-from avpipe.stages.tasks import SegmentationTask, nearest
+
+if TYPE_CHECKING:
+    from avpipe.stages.tasks.segmentation import SegmentationTask
 
 LEVELS = np.linspace(0.0, 1.0, 21)[1:]
 """Shares of training masks in which a pixel must be on to be on in the constant mask."""
@@ -19,6 +22,28 @@ def majority_class(samples: Sequence[Sample], classes: int) -> int:
     """The class of most training segments; the lowest of equals."""
     labels = [event for sample in samples for event in sample.events or ()]
     return int(np.argmax(np.bincount(labels, minlength=classes)))
+
+
+def frequent_classes(samples: Iterable[Sample], classes: int) -> tuple[int, ...]:
+    """The constant set of classes that fits weak labels best.
+
+    Of the most frequent class, the two most frequent and so on (of equals the lower ids come first), those with the
+    highest mean F over the samples, as `metrics.llp` would give it to them were every label on in each segment of both
+    modalities: of a sample, classes that are in both sets over those that are in either. The smallest set of equals.
+
+    Args:
+        samples: training samples; only `labels` are read.
+        classes: number of classes.
+
+    Returns:
+        class ids in ascending order, one at least.
+    """
+    truth = np.array([np.isin(np.arange(classes), sample.labels or ()) for sample in samples]).reshape(-1, classes)
+    order = np.argsort(-truth.sum(axis=0), kind="stable")
+    hits = truth[:, order].cumsum(axis=1)  # [samples, sizes]
+    either = np.arange(1, classes + 1) + truth.sum(axis=1)[:, None] - hits
+    best = int(np.argmax((hits / either).sum(axis=0)))
+    return tuple(sorted(order[: best + 1].tolist()))
 
 
 def best_constant_mask(task: SegmentationTask) -> npt.NDArray[np.bool_]:
@@ -33,7 +58,7 @@ def best_constant_mask(task: SegmentationTask) -> npt.NDArray[np.bool_]:
         bool `[H, W]` at the task's mask size.
     """
     share, frames = np.zeros(task.mask_size), 0
-    for mask in _masks(task):
+    for mask in task.masks():
         share += mask
         frames += 1
     share /= max(frames, 1)
@@ -41,14 +66,7 @@ def best_constant_mask(task: SegmentationTask) -> npt.NDArray[np.bool_]:
     candidates = np.stack([np.zeros(task.mask_size, dtype=bool), *cuts, np.ones(task.mask_size, dtype=bool)])
     chances = candidates.astype(np.float32)
     total = np.zeros(len(candidates))
-    for mask in _masks(task):
+    for mask in task.masks():
         total += avs.frame_iou(chances, np.broadcast_to(mask, chances.shape))
     best: npt.NDArray[np.bool_] = candidates[int(np.argmax(total))]
     return best
-
-
-def _masks(task: SegmentationTask) -> Iterable[npt.NDArray[np.bool_]]:
-    for index in range(len(task.samples)):
-        for mask in task.truth(index):
-            if mask is not None:
-                yield nearest(mask, task.mask_size)

@@ -6,14 +6,17 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
 
     run, dataset, split, task, method, modality, stage, seed   what was scored
     protocol        name of the official protocol; the metrics mean nothing without it
-    metrics         accuracy, correct, segments (events); miou, fscore, frames, videos (segmentation); fractions
-    other_protocols the same metrics by other named protocols (segmentation)
+    metrics         accuracy, correct, segments (events); the ten numbers segment_audio to event_event_av and videos
+                    (parsing); miou, fscore, frames, videos (segmentation); fractions
+    other_protocols the same metrics by other named protocols (segmentation; events with head=cmbs)
     samples         number of samples that were scored: those of the split that have an annotation
     unlabelled      those without any, which no score counts; unlabelled_samples names them
     unlabelled_segments  segments of scored samples without a mask, which no score counts either
-    missing         those without features, scored as background or as an empty mask; missing_samples names them
-    baselines       metrics of answers that ignore their input: majority_class (events), constant_mask (segmentation),
-                    both learned from the training labels; constant_mask has other_protocols as well
+    missing         those without features, scored as nothing found: background, nothing heard or seen, an empty mask;
+                    missing_samples names them
+    baselines       metrics of answers that ignore their input: majority_class with its class (events), frequent_classes
+                    with its classes and nothing (parsing), constant_mask with share_on and other_protocols
+                    (segmentation); all but nothing are learned from the training labels
     checkpoint      SHA-256 of the weights that were scored, the file best.safetensors
     epoch           epoch of the checkpoint that was scored
     selected_by     how that epoch was chosen, in words
@@ -39,16 +42,14 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import SPLITS, Sample
 from avpipe.stages import checkpoint, runs
-from avpipe.stages.baselines import best_constant_mask, majority_class
 from avpipe.stages.best import by_protocol, selection
 from avpipe.stages.inference import load_trained, predict_samples
-from avpipe.stages.metrics import ave
 from avpipe.stages.runs import RunConfig
-from avpipe.stages.tasks import EventsTask, Prediction, SegmentationTask
 from avpipe.stages.train_inputs import (
     choose_device,
     find_inputs,
     labelled,
+    learnable,
     refuse_other_classes,
     say_missing,
     unlabelled,
@@ -67,7 +68,9 @@ def evaluate(
     """Scores the best checkpoint of a run and writes `metrics.json` and `predictions-<split>.npz` into its folder.
 
     Predictions hold `ids` (samples), `segments` (how many each has) and, for all segments one after the other,
-    `scores` `[segments, classes]` and `predicted` class ids (events) or `logits` `[segments, H, W]` (segmentation);
+    `scores` `[segments, classes]` and `predicted` class ids (events), `segment_probability` `[segments, 2, classes]`
+    (parsing; audio, visual) or `logits` `[segments, H, W]` (segmentation); for parsing also `video_probability`
+    `[samples, classes]`, for events with head=cmbs `event_logit` `[segments]` and `class_logit` `[samples, events]`;
     and `selection` as `metrics.json` has it, so that `avpipe score` names the same protocol.
 
     Args:
@@ -96,7 +99,8 @@ def evaluate(
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     samples = labelled(inputs.dataset, split)
     if not samples:
-        raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no labelled sample in split {split}")
+        lacking = "sample with dense events" if inputs.dataset.task == "parsing" else "labelled sample"
+        raise UsageError(f"{config.dataset} at {inputs.dataset.root} has no {lacking} in split {split}")
     start = time.perf_counter()
     scored = checkpoint_hash(run)  # before it is read: were it replaced in between, the scores would count as stale
     trained = load_trained(run, config, inputs.cache, samples, target, residency=residency)
@@ -119,7 +123,10 @@ def evaluate(
         "unlabelled_segments": sum(mask is None for sample in samples for mask in sample.masks or ()),
         "missing": len(data.missing),
         "missing_samples": list(data.missing),
-        "baselines": _baselines(task, config, labelled(inputs.dataset, "train"), chosen_on),
+        "baselines": {
+            known.name: {**_constant(by_protocol(task.score(known.predictions), chosen_on)), **known.about}
+            for known in task.baselines(learnable(inputs.dataset), config.classes)
+        },
         "checkpoint": scored,
         "epoch": trained.facts["epoch"],
         "selected_by": trained.facts["selected_by"],
@@ -127,7 +134,7 @@ def evaluate(
         "seconds": round(time.perf_counter() - start, 3),
         "predictions": f"predictions-{split}.npz",
     }
-    _write_predictions(run / f"predictions-{split}.npz", samples, found, task, chosen_on)
+    _write_predictions(run / f"predictions-{split}.npz", samples, task.arrays(found), chosen_on)
     name = "metrics.json" if split == "test" else f"metrics-{split}.json"
     checkpoint.write_atomic(run / name, json.dumps(result, indent=2, ensure_ascii=False).encode())
     return result
@@ -149,35 +156,14 @@ def checkpoint_hash(run: Path) -> str:
         ) from error
 
 
-def _baselines(
-    task: EventsTask | SegmentationTask, config: RunConfig, training: Sequence[Sample], chosen_on: str
-) -> dict[str, dict[str, Any]]:
-    """Scores of the constant answers on the same samples, under the same names of protocols."""
-    if isinstance(task, EventsTask):
-        usual = majority_class(training, config.model.classes)
-        scores = task.score(task.constant(i, usual) for i in range(len(task.truth)))
-        return {"majority_class": {**by_protocol(scores, chosen_on)["metrics"], "class": config.classes[usual]}}
-    mask = best_constant_mask(SegmentationTask(training, config.model.mask_size))
-    scores = task.score(task.constant(i, mask) for i in range(len(task.samples)))
-    named = by_protocol(scores, chosen_on)
-    others = {"other_protocols": named["other_protocols"]}
-    return {"constant_mask": {**named["metrics"], "share_on": float(mask.mean()), **others}}
+def _constant(named: dict[str, Any]) -> dict[str, Any]:
+    """Scores of a constant answer: its metrics and, where there are several, those by other protocols."""
+    others = {key: named[key] for key in ("other_protocols",) if key in named}
+    return {**named["metrics"], **others}
 
 
-def _write_predictions(
-    path: Path,
-    samples: Sequence[Sample],
-    found: Sequence[Prediction],
-    task: EventsTask | SegmentationTask,
-    chosen_on: str,
-) -> None:
-    flat = np.concatenate(found)
-    arrays = {"ids": np.array([sample.id for sample in samples]), "segments": np.array([len(one) for one in found])}
-    arrays["selection"] = np.array(chosen_on)
-    if isinstance(task, EventsTask):
-        arrays |= {"scores": flat, "predicted": ave.decide(flat)}
-    else:
-        arrays |= {"logits": flat}
+def _write_predictions(path: Path, samples: Sequence[Sample], arrays: dict[str, Any], chosen_on: str) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **arrays)
+    ids = np.array([sample.id for sample in samples])
+    np.savez(buffer, allow_pickle=False, ids=ids, selection=np.array(chosen_on), **arrays)
     checkpoint.write_atomic(path, buffer.getvalue())

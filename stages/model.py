@@ -12,8 +12,9 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages import distill
 from avpipe.stages.backbones.contract import grid_of
 from avpipe.stages.config import TrainConfig
-from avpipe.stages.heads.event import EventHead
+from avpipe.stages.heads import event
 from avpipe.stages.heads.mask import MaskHead
+from avpipe.stages.heads.parsing import ParsingHead, ParsingOutput
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
@@ -28,7 +29,7 @@ class ModelSpec:
     """What a model is built for, besides its `TrainConfig`.
 
     Attributes:
-        task: `events` or `segmentation`.
+        task: `events`, `parsing` or `segmentation`.
         classes: number of classes, background included (events).
         shapes: `(N, C)` by modality and tap, taps in order of depth.
         grid: rows and columns of the visual patch tokens (segmentation).
@@ -78,7 +79,7 @@ def describe(
     Args:
         cache: gives the patch grid of the visual backbone.
         store: gives the taps in use.
-        task: `events` or `segmentation`.
+        task: `events`, `parsing` or `segmentation`.
         classes: number of classes.
         mask_size: height and width of the masks (segmentation).
 
@@ -108,24 +109,40 @@ def describe(
 
 
 class EventModel(nn.Module):
-    """Distiller over all taps and the event head."""
+    """Distiller over all taps and the head that the settings name.
+
+    In weakly supervised training on both modalities the head also sees pairs that do not belong together, see
+    `tasks.events`; the distiller, which is most of a step, runs once.
+    """
 
     def __init__(self, spec: ModelSpec, config: TrainConfig) -> None:
         super().__init__()
         self.distiller = distill.build(config.method, spec.shapes, config)
-        self.head = EventHead(
-            tuple(spec.shapes),
-            config.width,
-            spec.classes,
-            heads=config.heads,
-            layers=config.layers,
-            dropout=config.dropout,
-        )
+        self.head = event.build(tuple(spec.shapes), spec.classes, config)
+        self.crossing = config.supervision == "weak" and config.crossed > 0 and len(spec.shapes) == 2
 
-    def forward(self, batch: FeatureBatch) -> Tensor:
-        """Logits `[B, T, classes]`."""
-        logits: Tensor = self.head(self.distiller(batch.tokens, batch.statistics), batch.present)
-        return logits
+    def forward(self, batch: FeatureBatch) -> event.EventOutput | event.Crossed:
+        """What the head gives for the clips; in training perhaps also for crossed pairs."""
+        distilled = self.distiller(batch.tokens, batch.statistics)
+        own: event.EventOutput = self.head(distilled, batch.present)
+        if not (self.training and self.crossing and len(batch.indices) > 1):
+            return own
+        return event.Crossed(own, self.head(*event.cross(distilled, batch.present)))
+
+
+class ParsingModel(nn.Module):
+    """Distiller over all taps and the parsing head."""
+
+    def __init__(self, spec: ModelSpec, config: TrainConfig) -> None:
+        super().__init__()
+        self.distiller = distill.build(config.method, spec.shapes, config)
+        self.head = ParsingHead(tuple(sorted(spec.shapes)), config.width, spec.classes, dropout=config.dropout)
+
+    def forward(self, batch: FeatureBatch) -> ParsingOutput:
+        """Probabilities; modalities in alphabetical order."""
+        distilled = self.distiller(batch.tokens, batch.statistics)
+        found: ParsingOutput = self.head(distilled, batch.present, batch.valid)
+        return found
 
 
 class MaskModel(nn.Module):
@@ -153,4 +170,5 @@ class MaskModel(nn.Module):
 
 def build_model(spec: ModelSpec, config: TrainConfig) -> nn.Module:
     """The model of a run, with fresh weights from torch's random numbers."""
-    return MaskModel(spec, config) if spec.task == "segmentation" else EventModel(spec, config)
+    models = {"events": EventModel, "parsing": ParsingModel, "segmentation": MaskModel}
+    return models[spec.task](spec, config)

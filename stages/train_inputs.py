@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _WITHOUT_HEAD = {
     "semantic": "masks of {classes} classes",
-    "parsing": "what is heard and what is seen, each on its own",
     "qa": "questions and answers",
 }
 """Tasks of data that can be extracted, checked and scored, but not learned yet, and what they are about."""
@@ -87,13 +86,13 @@ def _one_subset(dataset: Dataset) -> Dataset:
     """
     if len(dataset.subsets) > 1:
         names = [f"{dataset.name}-{subset}" for subset in dataset.subsets]
-        learnable = [name for name in names if manifest_of(name)["task"] not in _WITHOUT_HEAD]
-        if len(learnable) > 1:
+        with_head = [name for name in names if manifest_of(name)["task"] not in _WITHOUT_HEAD]
+        if len(with_head) > 1:
             several = f"{dataset.name} at {dataset.root} has several subsets"
-            raise UsageError(f"{several}: name one with --dataset ({', '.join(learnable)})")
-        if learnable:
-            progress.say(f"dataset: {learnable[0]}, the only subset here that can be trained on")
-            return load_dataset(learnable[0], dataset.root)
+            raise UsageError(f"{several}: name one with --dataset ({', '.join(with_head)})")
+        if with_head:
+            progress.say(f"dataset: {with_head[0]}, the only subset here that can be trained on")
+            return load_dataset(with_head[0], dataset.root)
     _refuse_headless(f"{dataset.name} at {dataset.root}", dataset.task, len(dataset.classes))
     if dataset.subsets and not dataset.name.endswith(f"-{dataset.subsets[0]}"):
         return replace(dataset, name=f"{dataset.name}-{dataset.subsets[0]}")
@@ -129,17 +128,27 @@ def refuse_other_classes(run: Path, classes: Sequence[str], dataset: Dataset) ->
         )
 
 
+def learnable(dataset: Dataset) -> tuple[Sample, ...]:
+    """Training samples that have something to learn from; of parsing those with weak labels, also an empty set."""
+    if dataset.task == "parsing":
+        return tuple(sample for sample in dataset.split("train") if sample.labels is not None)
+    return labelled(dataset, "train")
+
+
 def labelled(dataset: Dataset, split: str) -> tuple[Sample, ...]:
-    """Samples of a split that have something to learn from or to score against."""
-    return tuple(
-        s for s in dataset.split(split) if s.events is not None or any(mask is not None for mask in s.masks or ())
-    )
+    """Samples of a split that have something to score against; of parsing those with dense events."""
+    return tuple(sample for sample in dataset.split(split) if _scorable(sample, dataset.task))
 
 
 def unlabelled(dataset: Dataset, split: str) -> tuple[str, ...]:
     """Ids of the samples of a split that `labelled` leaves out."""
-    kept = {sample.id for sample in labelled(dataset, split)}
-    return tuple(sample.id for sample in dataset.split(split) if sample.id not in kept)
+    return tuple(sample.id for sample in dataset.split(split) if not _scorable(sample, dataset.task))
+
+
+def _scorable(sample: Sample, task: str) -> bool:
+    if task == "parsing":
+        return sample.audio_events is not None and sample.visual_events is not None
+    return sample.events is not None or any(mask is not None for mask in sample.masks or ())
 
 
 def mask_size_of(samples: Sequence[Sample]) -> tuple[int, int]:

@@ -97,6 +97,7 @@ def read_llp(name: str, root: Path) -> Dataset:
                 labels=row.labels,
                 audio_events=events_of("audio", row),
                 visual_events=events_of("visual", row),
+                segments=segments,
             )
             for row in weak.rows.values()
         ),

@@ -84,8 +84,10 @@ class Labeller:
             differ = ", ".join(sorted(name for name, number in self._ids.items() if number in named ^ labels))
             what = f"clip {entry.clip!r}: {differ} in its labels or in its events alone"
             findings.append(Finding("labels-differ", entry.row.where, what, "both are kept as they are", NOTE))
-        weak = tuple(sorted(labels))
-        return Sample(entry.clip, entry.clip, entry.split, labels=weak, audio_events=heard, visual_events=seen)
+        weak, count = tuple(sorted(labels)), found.clip.segments
+        return Sample(
+            entry.clip, entry.clip, entry.split, labels=weak, audio_events=heard, visual_events=seen, segments=count
+        )
 
     def _dense(
         self, entry: Entry, spans: tuple[Span, ...] | None, found: Found, findings: list[Finding]

@@ -1,82 +1,110 @@
-"""Event localisation: a class for every segment, with the other segments as context.
+"""Heads of event localisation by name: what they take, what they give, and the loss of each.
 
-The papers' own heads for AVE are not published; this one is our choice: both modalities side by side, a transformer
-over time, one linear layer.
+- `temporal`: a class for every segment, with the other segments as context.
+- `linear`: the same from each segment alone (LAVISH's).
+- `cmbs`: whether a segment is an event, and one category for the video (the kind of CMBS, DG-SCT, AVMoE).
 
-Legend: B batch, T segments, d common width.
+Legend: B batch, T segments, C classes of which background is the last, d common width.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from avpipe.stages.config import TrainConfig
 from avpipe.stages.distill import Distilled
+from avpipe.stages.heads import event_losses
+from avpipe.stages.heads.event_cmbs import CmbsHead, TwoHead
+from avpipe.stages.heads.event_linear import LinearHead
+from avpipe.stages.heads.event_losses import IGNORED
+from avpipe.stages.heads.event_temporal import TemporalHead
 
-IGNORED = -100
-"""Label of a segment that the loss leaves out."""
-
-
-def time_code(segments: int, width: int, device: torch.device) -> Tensor:
-    """Sine and cosine of each segment's number at `width // 2` rates, `[T, d]`: positions for any length."""
-    rates = torch.exp(torch.arange(0, width, 2, device=device) * (-math.log(1e4) / width))
-    angles = torch.arange(segments, device=device)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :width]
+EventOutput = Tensor | TwoHead
+"""Logits `[B, T, C]`, or what the two-head model gives."""
 
 
-class EventHead(nn.Module):
-    """Scores of every class for every segment.
+class Crossed(NamedTuple):
+    """What the head gives in weakly supervised training.
 
-    Args:
-        modalities: names of the modalities it sees, in the order in which they are joined.
-        width: d.
-        classes: number of classes, background included.
-        heads: heads of the transformer; divides `width`.
-        layers: its layers.
-        dropout: its dropout rate.
+    Attributes:
+        own: for the clips.
+        crossed: for the same pictures with the sound of the clip before in the batch, see `cross`.
     """
 
-    def __init__(
-        self, modalities: tuple[str, ...], width: int, classes: int, *, heads: int, layers: int, dropout: float
-    ) -> None:
-        super().__init__()
-        self.modalities = modalities
-        self.join = nn.Linear(width * len(modalities), width)
-        layer = nn.TransformerEncoderLayer(
-            width, heads, 2 * width, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.over_time = nn.TransformerEncoder(layer, layers, nn.LayerNorm(width), enable_nested_tensor=False)
-        self.classify = nn.Linear(width, classes)
-
-    def forward(self, distilled: Mapping[str, Distilled], present: Tensor) -> Tensor:
-        """Scores.
-
-        Args:
-            distilled: per modality, `vector` `[B, T, d]`.
-            present: bool `[B, T]`, False where a shorter clip is padded.
-
-        Returns:
-            logits `[B, T, classes]`.
-        """
-        x = self.join(torch.cat([distilled[m].vector for m in self.modalities], dim=-1))
-        x = x + time_code(x.shape[1], x.shape[2], x.device)
-        scores: Tensor = self.classify(self.over_time(x, src_key_padding_mask=~present))
-        return scores
+    own: EventOutput
+    crossed: EventOutput
 
 
-def event_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over the segments, mean over those that count.
+def build(modalities: tuple[str, ...], classes: int, config: TrainConfig) -> nn.Module:
+    """The head that `config.head` names; called with what a distiller gives and `present`, it gives `EventOutput`.
 
     Args:
-        logits: `[B, T, classes]`.
-        labels: class ids `[B, T]`, int64; `IGNORED` where a segment does not count.
+        modalities: names of the modalities it sees.
+        classes: C.
+        config: settings.
+    """
+    sizes = (modalities, config.width, classes)
+    if config.head == "linear":
+        return LinearHead(*sizes)
+    heads, layers, dropout = config.heads, config.layers, config.dropout
+    if config.head == "cmbs":
+        return CmbsHead(*sizes, heads=heads, layers=layers, dropout=dropout, weak=config.supervision == "weak")
+    return TemporalHead(*sizes, heads=heads, layers=layers, dropout=dropout)
+
+
+def background_loss(output: EventOutput, counted: Tensor) -> Tensor:
+    """Loss of a head where every segment that counts is background, on the scale of `video_loss`: cross-entropy.
+
+    Args:
+        output: what the head gives.
+        counted: bool `[B, T]`: segments that count.
+    """
+    if isinstance(output, TwoHead):
+        return event_losses.two_head_loss(output, torch.where(counted, output.category.shape[-1], IGNORED))
+    return event_losses.event_loss(output, torch.where(counted, output.shape[-1] - 1, IGNORED))
+
+
+def segment_loss(output: EventOutput, labels: Tensor, head: str) -> Tensor:
+    """Loss of a head from labels of segments; see `event_losses`.
+
+    Args:
+        output: what the head gives.
+        labels: class ids `[B, T]`, int64; `event_losses.IGNORED` where a segment does not count.
+        head: its name.
+    """
+    if isinstance(output, TwoHead):
+        return event_losses.two_head_loss(output, labels)
+    loss = event_losses.softmax_loss if head == "linear" else event_losses.event_loss
+    return loss(output, labels)
+
+
+def video_loss(output: EventOutput, wanted: Tensor, counted: Tensor) -> Tensor:
+    """Loss of a head from labels of videos; see `event_losses`.
+
+    Args:
+        output: what the head gives.
+        wanted: float `[B, C]`, 1 for each class that the video is labelled with.
+        counted: bool `[B, T]`: segments that count.
+    """
+    if isinstance(output, TwoHead):
+        return event_losses.weak_two_head_loss(output, wanted, counted)
+    return event_losses.weak_loss(output, wanted, counted)
+
+
+def cross(distilled: Mapping[str, Distilled], present: Tensor) -> tuple[dict[str, Distilled], Tensor]:
+    """The pictures of each clip with the sound of the clip before it in the batch (of the last, for the first).
+
+    Args:
+        distilled: what a distiller gives for `audio` and `visual`.
+        present: bool `[B, T]`.
 
     Returns:
-        a scalar; 0 (with gradients 0) where no segment counts.
+        the same with the sounds moved on by one clip, and the segments that both have.
     """
-    total = functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp_min(1)
+    sound = distilled["audio"]
+    moved = Distilled(sound.vector.roll(1, 0), sound.top.roll(1, 0))
+    return {**distilled, "audio": moved}, present & present.roll(1, 0)

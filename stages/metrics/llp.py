@@ -16,12 +16,14 @@ Videos may differ in length: segments that are off in prediction and truth chang
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.manifest import Event
 from avpipe.stages.metrics.common import Received
 from avpipe.stages.metrics.llp_counts import Bools, event_counts, fscore, segment_counts
 
@@ -44,6 +46,14 @@ METRICS = {
     "event_event_av": "Event-level Event@Avg. F1",
 }
 """The ten numbers in official order, with the names under which the official program prints them."""
+
+
+def event_map(events: Iterable[Event], classes: int, segments: int) -> Bools:
+    """The map `[classes, segments]` of events; one that ends before it starts marks nothing."""
+    found = np.zeros((classes, segments), dtype=bool)
+    for event in events:
+        found[event.class_id, event.start : max(event.start, event.end)] = True
+    return found
 
 
 def gate(

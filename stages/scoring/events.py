@@ -23,6 +23,9 @@ _AXES = {"scores": 1, "predicted": 0, "event_logit": 0}
 _TWO_HEADS = ("event_logit", "class_logit")
 _BOTH = ("scores", "predicted")
 """As `evaluate` writes them: one must follow from the other."""
+_ALL = (*_TWO_HEADS, *_BOTH)
+"""The same of a model with two heads."""
+_FORMS = (_ALL, _TWO_HEADS, _BOTH, ("scores",), ("predicted",))
 
 
 class EventsRules(Rules):
@@ -38,8 +41,8 @@ class EventsRules(Rules):
         super().__init__(dataset, split, source, blank_missing=blank_missing)
         if self.kind == "folder":
             raise self.refuse_kind()
-        self.form = self.choose_form((_TWO_HEADS, _BOTH, ("scores",), ("predicted",))) if self.kind == "npz" else ()
-        self.scorer = ave.AveScorer(len(self.wanted.scored), two_head=self.form == _TWO_HEADS)
+        self.form = self.choose_form(_FORMS) if self.kind == "npz" else ()
+        self.scorer = ave.AveScorer(len(self.wanted.scored), two_head="class_logit" in self.form)
 
     def annotated(self, sample: Sample) -> bool:
         """Whether it has a class for each segment."""
@@ -51,7 +54,7 @@ class EventsRules(Rules):
             yield from self._table()
             return
         of_segments = {name: _AXES[name] for name in self.form if name in _AXES}
-        of_samples = {"class_logit": 1} if self.form == _TWO_HEADS else None
+        of_samples = {"class_logit": 1} if "class_logit" in self.form else None
         for place, arrays in read_npz(self.source, self.wanted, of_segments, of_samples):
             yield place, partial(self._decide, arrays)
 
@@ -65,15 +68,17 @@ class EventsRules(Rules):
             columns = {"scores": classes, "class_logit": classes - 1}.get(name)
             if columns is not None and values.shape[-1] != columns:
                 raise UsageError(f"array {name!r} has {values.shape[-1]} columns for {columns} classes")
+        found: dict[str, Values] = {name: arrays[name] for name in ("predicted",) if name in arrays}
         if "scores" in arrays:
-            decided = ave.decide(arrays["scores"])
-            differ = np.flatnonzero(decided != arrays.get("predicted", decided))
-            if differ.size:
-                raise UsageError(f"'scores' and 'predicted' disagree about segment {differ[0]}: keep one of the arrays")
-            return decided
-        event, kind = arrays["event_logit"][None], arrays["class_logit"][None]
-        both: Values = ave.decide_two_head(event, kind, background=classes - 1)[0]
-        return both
+            found["scores"] = ave.decide(arrays["scores"])
+        if "event_logit" in arrays:
+            event, kind = arrays["event_logit"][None], arrays["class_logit"][None]
+            found["event_logit"] = ave.decide_two_head(event, kind, background=classes - 1)[0]
+        name, decided = found.popitem()
+        for other, ids in found.items():
+            if (differ := np.flatnonzero(decided != ids)).size:
+                raise UsageError(f"{name!r} and {other!r} disagree about segment {differ[0]}: keep one of the arrays")
+        return decided
 
     def _table(self) -> Iterator[tuple[int, Load]]:
         """Rows `id, segment, predicted`."""

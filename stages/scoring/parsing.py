@@ -101,10 +101,7 @@ class ParsingRules(Rules):
 
     def map_of(self, place: int, events: Iterable[Event]) -> Values:
         """The map `[classes, T]` of events."""
-        found = np.zeros((len(self.dataset.classes), self.lengths(place)[0]), dtype=bool)
-        for event in events:
-            found[event.class_id, event.start : max(event.start, event.end)] = True
-        return found
+        return llp.event_map(events, len(self.dataset.classes), self.lengths(place)[0])
 
     def add(self, place: int, prediction: Any) -> None:
         """See `Rules`."""

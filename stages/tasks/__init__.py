@@ -7,24 +7,47 @@ from collections.abc import Sequence
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages.config import TrainConfig
-from avpipe.stages.tasks.contract import Prediction, Task
+from avpipe.stages.tasks.contract import Baseline, Output, Prediction, Task
 from avpipe.stages.tasks.events import EventsTask
+from avpipe.stages.tasks.parsing import Parsed, ParsingTask
 from avpipe.stages.tasks.segmentation import OFF_LOGIT, SegmentationTask, nearest
 
-__all__ = ["OFF_LOGIT", "EventsTask", "Prediction", "SegmentationTask", "Task", "build_task", "nearest"]
+__all__ = [
+    "OFF_LOGIT",
+    "Baseline",
+    "EventsTask",
+    "Output",
+    "Parsed",
+    "ParsingTask",
+    "Prediction",
+    "SegmentationTask",
+    "Task",
+    "build_task",
+    "nearest",
+]
 
 
 def build_task(
     name: str, samples: Sequence[Sample], *, classes: int, mask_size: tuple[int, int], config: TrainConfig
-) -> EventsTask | SegmentationTask:
-    """The rules of task `name` (`events` or `segmentation`) for these samples.
+) -> EventsTask | ParsingTask | SegmentationTask:
+    """The rules of task `name` (`events`, `parsing` or `segmentation`) for these samples.
 
     Raises:
         UsageError: a sample has no labels of that kind.
     """
     for sample in samples:
-        if (sample.masks if name == "segmentation" else sample.events) is None:
-            raise UsageError(f"sample {sample.id!r} has no {'masks' if name == 'segmentation' else 'event labels'}")
+        if lacking := _lacking(name, sample):
+            raise UsageError(f"sample {sample.id!r} has no {lacking}")
     if name == "segmentation":
         return SegmentationTask(samples, mask_size, config.dice)
-    return EventsTask(samples, classes, config)
+    return ParsingTask(samples, classes, config) if name == "parsing" else EventsTask(samples, classes, config)
+
+
+def _lacking(task: str, sample: Sample) -> str:
+    """What a sample lacks for a task, in words; empty where it lacks nothing."""
+    if task == "segmentation":
+        return "masks" if sample.masks is None else ""
+    if task == "parsing":
+        dense = sample.audio_events is not None and sample.visual_events is not None
+        return "" if dense or sample.labels is not None else "labels of its clip and no dense events"
+    return "event labels" if sample.events is None else ""

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from avpipe.pipeline.datasets import read_mask
 from avpipe.pipeline.manifest import Sample
+from avpipe.stages.baselines import best_constant_mask
 from avpipe.stages.features import FeatureBatch
 from avpipe.stages.heads.mask import mask_loss, to_mask_size
 from avpipe.stages.metrics import avs
-from avpipe.stages.tasks.contract import Prediction
+from avpipe.stages.tasks.contract import Baseline, Prediction
 
 OFF_LOGIT = -20.0
 """Logit of a pixel that is surely off."""
@@ -89,6 +90,23 @@ class SegmentationTask:
         ]
         others = {name: avs.score(videos, name) for name in avs.PROTOCOLS if name != avs.DEFAULT_PROTOCOL}
         return {**avs.score(videos), "other_protocols": others}
+
+    def baselines(self, training: Sequence[Sample], classes: Sequence[str]) -> list[Baseline]:
+        """`constant_mask`: the mask that fits the training frames best, in every segment."""
+        mask = best_constant_mask(SegmentationTask(training, self.mask_size))
+        constant = (self.constant(i, mask) for i in range(len(self.samples)))
+        return [Baseline("constant_mask", {"share_on": float(mask.mean())}, constant)]
+
+    def arrays(self, predictions: Sequence[Prediction]) -> dict[str, npt.NDArray[Any]]:
+        """`segments` of each sample, `logits` `[segments, H, W]`."""
+        return {"segments": np.array([len(one) for one in predictions]), "logits": np.concatenate(predictions)}
+
+    def masks(self) -> Iterator[npt.NDArray[np.bool_]]:
+        """Every annotated mask of the samples, at the task's mask size."""
+        for index in range(len(self.samples)):
+            for mask in self.truth(index):
+                if mask is not None:
+                    yield nearest(mask, self.mask_size)
 
     def _pairs(self, index: int, logits: Prediction) -> Iterator[tuple[Prediction, Prediction]]:
         """Probabilities and truth `[1, H, W]` of one sample's annotated frames, each at its mask's size."""

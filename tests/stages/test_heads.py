@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from avpipe.stages.distill import Distilled
-from avpipe.stages.heads.event import IGNORED, EventHead, event_loss, time_code
 from avpipe.stages.heads.mask import MaskHead, mask_loss, to_mask_size
 
 B, T, D = 2, 5, 16
@@ -18,52 +17,6 @@ def distilled(seed=0, modalities=BOTH, meta_tokens=3):
         )
         for m in modalities
     }
-
-
-def event_head(modalities=BOTH):
-    torch.manual_seed(0)
-    return EventHead(modalities, D, 29, heads=4, layers=2, dropout=0.0).eval()
-
-
-def test_event_head_sees_both_modalities_and_other_segments():
-    head, inputs = event_head(), distilled()
-    scores = head(inputs, torch.ones(B, T, dtype=torch.bool))
-    assert scores.shape == (B, T, 29)
-    scores[0, 2].square().sum().backward()
-    for one in inputs.values():
-        reached = one.vector.grad.abs().sum(-1) > 0
-        assert reached.tolist() == [[True] * T, [False] * T]
-
-
-def test_event_head_knows_the_order_of_segments():
-    head, inputs = event_head(), distilled()
-    present = torch.ones(B, T, dtype=torch.bool)
-    backwards = {m: Distilled(one.vector.flip(1), one.top) for m, one in inputs.items()}
-    assert (head(backwards, present).flip(1) - head(inputs, present)).abs().max() > 1e-3
-    assert len({tuple(row) for row in time_code(100, D, torch.device("cpu")).tolist()}) == 100
-
-
-def test_event_head_ignores_padding():
-    head, inputs = event_head(), distilled()
-    present = torch.ones(B, T, dtype=torch.bool)
-    present[1, 3:] = False
-    other = {m: Distilled(torch.where(present[..., None], one.vector, 9.0), one.top) for m, one in inputs.items()}
-    torch.testing.assert_close(head(inputs, present)[present], head(other, present)[present])
-    short = {m: Distilled(one.vector[1:, :3], one.top[1:, :3]) for m, one in inputs.items()}
-    torch.testing.assert_close(head(short, present[1:, :3])[0], head(inputs, present)[1, :3], rtol=1e-4, atol=1e-5)
-
-
-def test_event_loss_leaves_out_ignored_segments():
-    logits = torch.randn(B, T, 29, requires_grad=True)
-    labels = torch.randint(0, 29, (B, T))
-    labels[0, :3] = IGNORED
-    chances = logits.log_softmax(-1)
-    counted = [-chances[b, t, labels[b, t]] for b in range(B) for t in range(T) if labels[b, t] != IGNORED]
-    torch.testing.assert_close(event_loss(logits, labels), torch.stack(counted).mean())
-    nothing = event_loss(logits, torch.full((B, T), IGNORED))
-    nothing.backward()
-    assert nothing == 0
-    assert (logits.grad == 0).all()
 
 
 def mask_head(modalities=BOTH, taps=None, prefix=1, mask_size=(64, 96)):

@@ -9,7 +9,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import FeatureBatch
-from avpipe.stages.heads.event import event_loss
+from avpipe.stages.heads.event_losses import event_loss
 from avpipe.stages.heads.mask import mask_loss
 from avpipe.stages.tasks import EventsTask, SegmentationTask, build_task, nearest
 
