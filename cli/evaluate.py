@@ -10,6 +10,7 @@ import typer
 from avpipe.cli import render
 
 SCORES = ("accuracy", "miou", "fscore")
+"""Metrics that are shown in a line for each answer; parsing has ten, shown in a line each."""
 TEST_SELECTED = "the epoch was chosen on the test split (select=test): compare with test-selected results only"
 
 
@@ -36,11 +37,14 @@ def evaluate_command(
 
 def show_scores(result: dict[str, Any]) -> None:
     """Prints the scores beside those of the answers that ignore their input."""
-    names = [name for name in SCORES if name in result["metrics"]]
-    rows = [[f"{result['method']} ({result['modality']})", *(result["metrics"][name] for name in names)]]
-    for name, scores in result["baselines"].items():
-        rows.append([name.replace("_", " "), *(scores[key] for key in names)])
-    render.table(["", *names], rows)
+    answers = {f"{result['method']} ({result['modality']})": result["metrics"]}
+    answers |= {name.replace("_", " "): scores for name, scores in result["baselines"].items()}
+    if result["task"] == "parsing":
+        names = [name for name in result["metrics"] if name != "videos"]
+        render.table(["", *answers], [[name, *(scores[name] for scores in answers.values())] for name in names])
+    else:
+        names = [name for name in SCORES if name in result["metrics"]]
+        render.table(["", *names], [[name, *(scores[key] for key in names)] for name, scores in answers.items()])
     missing = f", {result['missing']} of them without features" if result["missing"] else ""
     render.line(f"{result['dataset']} {result['split']}: {result['samples']} samples{missing}; {result['protocol']}")
     if bare := result["unlabelled_samples"]:

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.backbones import app as backbones_app
 from avpipe.cli.bench import app as bench_app
 from avpipe.cli.cache import app as cache_app
 from avpipe.cli.data import app as data_app
@@ -63,6 +64,7 @@ app.command("status")(status)
 app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(backbones_app, name="backbones")
 app.add_typer(bench_app, name="bench")
 
 

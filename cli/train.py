@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 
 from avpipe.cli import render
+from avpipe.stages.presets import preset_names
 
 
 def train_command(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as epochs=20 lr=1e-3 seed=1.")
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(help=f"Settings to start from: {', '.join(preset_names())}, or a YAML file like these."),
     ] = None,
     stage: Annotated[
         str | None, typer.Option(help="distill, or segment (segmentation data). [default: distill]")
@@ -41,7 +46,14 @@ def train_command(
         float, typer.Option(min=0, help="Checkpoint within an epoch after so many seconds; 0: after every step.")
     ] = 300,
 ) -> None:
-    """Train a distiller and a head on cached features. Prints the run folder, and the command that scores it."""
+    """Train a distiller and a head on cached features. Prints the run folder, and the command that scores it.
+
+    KEY=VALUE and options come before what a preset says, and that before the task's defaults.
+    """
+    from avpipe.stages.presets import load_preset
+
+    chosen = load_preset(preset) if preset is not None else None  # before seconds are spent on importing torch
+
     from avpipe.stages.train import TrainOptions, train
 
     done = train(
@@ -59,6 +71,7 @@ def train_command(
             residency=residency,
             checkpoint_seconds=checkpoint_seconds,
             overrides=tuple(overrides or ()),
+            preset=chosen,
         )
     )
     render.line(str(done))

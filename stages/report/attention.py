@@ -1,6 +1,6 @@
 """Where a method's meta-tokens look, as small maps on the grid of patches.
 
-Legend: T segments, L taps, M mechanisms, N tokens, G positions of the grid.
+Legend: T segments, L taps, M mechanisms, N tokens, G positions of a tap's grid.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from avpipe.stages.backbones.contract import grid_of
 from avpipe.stages.distill import Looks
 from avpipe.stages.features import FeatureBatch
 from avpipe.stages.report.media import encoded
+from avpipe.stages.report.sound_grid import over_segment
 
 
 def maps(model: nn.Module, batch: FeatureBatch, backbones: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
@@ -28,13 +29,14 @@ def maps(model: nn.Module, batch: FeatureBatch, backbones: Mapping[str, Mapping[
         backbones: field `backbone` of the spec of every modality.
 
     Returns:
-        by modality `grid`, `taps` (those whose tokens lie on the grid), `mechanisms`, `maps` (base64 of uint8
-        `[T, L, M, G]`, each map scaled to a largest value of 255), `prefix_share` (`[T][L][M]`, share of attention on
-        class and register tokens) and, for a method with a gate, `gate` (by tap, its mean absolute value); None where
-        there is nothing to show.
+        by modality `taps` (those whose tokens lie on the grid), `grids` (rows and columns, by tap), `mechanisms`,
+        `maps` (by tap, base64 of uint8 `[T, M, G]`, each map scaled to a largest value of 255), `prefix_share`
+        (`[T][L][M]`, share of attention on class and register tokens) and, for a method with a gate, `gate` (by tap,
+        its mean absolute value); None where there is nothing to show. Maps of sound lie over the segment's
+        spectrogram, see `sound_grid`.
     """
     shown = {
-        modality: _maps(one, backbones[modality], _on_grid(one, backbones[modality]))
+        modality: _maps(modality, one, backbones[modality], _on_grid(one, backbones[modality]))
         for modality, one in _looks(model, batch).items()
         if _on_grid(one, backbones[modality])
     }
@@ -79,18 +81,25 @@ def _on_grid(looks: Looks, backbone: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _maps(looks: Looks, backbone: Mapping[str, Any], taps: Sequence[str]) -> dict[str, Any]:
+def _maps(modality: str, looks: Looks, backbone: Mapping[str, Any], taps: Sequence[str]) -> dict[str, Any]:
     """Some taps of one modality."""
     prefix = int(backbone.get("prefix_tokens", 0))
-    weights = torch.stack([looks.weights[tap][0] for tap in taps], dim=1).float().cpu().numpy()  # T L M N
-    on_grid = weights[..., prefix:]
-    largest = np.maximum(on_grid.max(axis=-1, keepdims=True), np.finfo(np.float32).tiny)
+    grids, drawn, shares = [], [], []
+    for tap in taps:
+        weights = looks.weights[tap][0].float().cpu().numpy()  # T M N
+        shares.append(weights[..., :prefix].sum(axis=-1))
+        map_of_tap = weights[..., prefix:].reshape(*weights.shape[:2], *grid_of(backbone, tap))
+        if modality == "audio":
+            map_of_tap = over_segment(map_of_tap, backbone)
+        grids.append(list(map_of_tap.shape[2:]))
+        largest = np.maximum(map_of_tap.max(axis=(2, 3), keepdims=True), np.finfo(np.float32).tiny)
+        drawn.append(encoded((map_of_tap / largest * 255).round().astype(np.uint8).tobytes()))
     gates = {tap: float(f"{looks.gates[tap]:.4g}") for tap in taps if tap in looks.gates}
     return {
-        "grid": list(grid_of(backbone, taps[-1])),
         "taps": list(taps),
+        "grids": grids,
         "mechanisms": [{"key": key, "label": label} for key, label in looks.mechanisms],
-        "maps": encoded((on_grid / largest * 255).round().astype(np.uint8).tobytes()),
-        "prefix_share": weights[..., :prefix].sum(axis=-1).round(4).tolist(),
+        "maps": drawn,
+        "prefix_share": np.stack(shares, axis=1).round(4).tolist(),
         **({"gate": gates} if gates else {}),
     }

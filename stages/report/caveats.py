@@ -8,20 +8,26 @@ from typing import Any
 import numpy as np
 
 from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.manifest import SPLITS
 from avpipe.stages import runs
 from avpipe.stages.metrics import avs
+from avpipe.stages.report import parsing
+from avpipe.stages.report.samples import AnyTask
 from avpipe.stages.report.sources import Sources
+from avpipe.stages.tasks import EventsTask, ParsingTask
 
 
-def caveats(sources: Sources, clips: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> list[str]:
+def caveats(sources: Sources, task: AnyTask, clips: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> list[str]:
     """Notes, the weightiest first.
 
     Args:
         sources: the run and its data.
+        task: rules for its samples.
         clips: entries of the page's clips, see `samples.rows`.
         table: the scores, see `scores.tables`.
     """
-    return [*_data(sources), *_constant(sources), *_chance(sources, clips, table), *_scoring(sources)]
+    said = [*_data(sources), *_constant(sources, task), *_supervision(sources)]
+    return [*said, *_chance(sources, clips, table), *_scoring(sources)]
 
 
 def weights_of(sources: Sources) -> dict[str, str | None]:
@@ -64,9 +70,12 @@ def _demo(sources: Sources) -> Mapping[str, Any] | None:
         return None
 
 
-def _constant(sources: Sources) -> list[str]:
+def _constant(sources: Sources, task: AnyTask) -> list[str]:
     """Whether the answer is the same whatever the input."""
-    if sources.config.model.task == "events":
+    if isinstance(task, ParsingTask):
+        same = parsing.same_everywhere(sources, task)
+        return [f"The model {same} in every segment of {sources.split}."] if same else []
+    if isinstance(task, EventsTask):
         predicted = np.unique(sources.predictions["predicted"])
         name = sources.config.classes[int(predicted[0])] if len(predicted) == 1 else ""
         return [f"The model predicts {name} in every segment of {sources.split}."] if name else []
@@ -78,13 +87,30 @@ def _constant(sources: Sources) -> list[str]:
     return []
 
 
+def _supervision(sources: Sources) -> list[str]:
+    """What training saw of the labels, where that is less than what is scored."""
+    compared = sources.metrics.get("selection", "val") in SPLITS
+    chosen = " The epoch was chosen by labels of segments all the same." if compared else ""
+    if sources.config.model.task == "parsing":
+        return [
+            "Weak labels: training saw which classes a clip holds, not when, and not whether they are heard or seen; "
+            f"scores are of every segment.{chosen}"
+        ]
+    if sources.config.train.supervision == "weak":
+        return [
+            "Weak supervision (`supervision=weak`): training saw the classes of whole clips, not when they occur; "
+            f"scores are of every segment.{chosen}"
+        ]
+    return []
+
+
 def _chance(sources: Sources, clips: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> list[str]:
     """How much of a score is chance, where no other seed stands beside it to show that."""
     rows = table["protocols"][0]["rows"]
     if sum(row["group"] == rows[0]["group"] for row in rows) > 1:
         return []
     known = np.array([clip["score"] for clip in clips if np.isfinite(clip["score"])])
-    if len(known) < 2:
+    if len(known) < 2 or (known == known[0]).all():
         return ["One seed: another one would give another score."]
     error = 100 * known.std(ddof=1) / np.sqrt(len(known))
     return [

@@ -23,13 +23,16 @@ from avpipe.stages.job import RAW_ARRAYS
 from avpipe.stages.metrics import avs
 from avpipe.stages.report import attention, media, samples
 from avpipe.stages.report.caveats import counted
+from avpipe.stages.report.samples import AnyTask
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.tasks import EventsTask, SegmentationTask, nearest
+from avpipe.stages.tasks import SegmentationTask, nearest
 
 MEDIA_BYTES = 48 << 20
 """What the media of all clips may take in the page, about."""
 FRAME_SHARE, SOUND_SHARE, MASK_SHARE = 0.15, 0.7, 0.5
 """What compression leaves of frames, of sound and of the two pictures of a mask, at most as a rule."""
+MAPS = 2
+"""Maps of attention of one tap, one for each of LCD's mechanisms."""
 BASE64 = 4 / 3
 NAMED = 3
 """Clips that a note names."""
@@ -61,7 +64,7 @@ class Viewer:
         device: where the model lies.
     """
 
-    task: EventsTask | SegmentationTask
+    task: AnyTask
     model: nn.Module | None
     data: ClipFeatures | None
     device: torch.device
@@ -169,7 +172,7 @@ def _attention(sources: Sources, viewer: Viewer, index: int) -> dict[str, Any] |
     return attention.maps(viewer.model, batch, attention.backbones_of(sources.cache))
 
 
-def _masks(sources: Sources, task: EventsTask | SegmentationTask, index: int) -> dict[str, Any] | None:
+def _masks(sources: Sources, task: AnyTask, index: int) -> dict[str, Any] | None:
     """True and predicted masks of a sample at the size of the predictions."""
     if not isinstance(task, SegmentationTask):
         return None
@@ -190,11 +193,12 @@ def _stored_clips(cache: Cache | None) -> dict[str, frozenset[str]]:
 
 
 def _segment_bytes(sources: Sources) -> tuple[float, float]:
-    """Bytes in the page of one segment's pictures and of its sound, by estimate."""
+    """Bytes in the page of one segment's pictures, maps of attention included, and of its sound, by estimate."""
     arrays = sources.cache.arrays if sources.cache else {}
     raw = {m: int(arrays[name].row_bytes) if name in arrays else 0 for m, name in RAW_ARRAYS.items()}
     height, width = sources.config.model.mask_size
-    pictures = raw["visual"] * FRAME_SHARE + height * width * MASK_SHARE
+    tokens = sum(shape[0] for taps in sources.config.model.shapes.values() for shape in taps.values())
+    pictures = raw["visual"] * FRAME_SHARE + height * width * MASK_SHARE + tokens * MAPS
     return pictures * BASE64, raw["audio"] * SOUND_SHARE * BASE64
 
 

@@ -1,8 +1,8 @@
 """Everything that a report says, as one JSON-ready document. `page.render` shows it.
 
 Keys: `format`, `title`, `made`, `avpipe`, `run`, `settings`, `spec`, `environment`, `notes`, `classes`,
-`segment_seconds`, `frame_position` (null where the dataset is gone), `curves`, `scores`, `confusion`, `layers`,
-`costs`, `clips`.
+`segment_seconds`, `frame_position` (null where the dataset is gone), `curves`, `scores`, `confusion` (events),
+`class_scores` (parsing), `layers`, `costs`, `clips`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from torch import nn
 
 from avpipe.stages.inference import load_trained
 from avpipe.stages.model import build_model
-from avpipe.stages.report import costs, samples, scores
+from avpipe.stages.report import costs, parsing, samples, scores
 from avpipe.stages.report.caveats import caveats, weights_of
 from avpipe.stages.report.details import Planned, Viewer, attention_lacking, lacking, plan
 from avpipe.stages.report.layers import importance
 from avpipe.stages.report.page import FORMAT
 from avpipe.stages.report.sources import Sources
+from avpipe.stages.tasks import ParsingTask
 from avpipe.stages.train_inputs import choose_device
 
 
@@ -69,7 +70,7 @@ def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device
     else:
         worth, layer_notes = None, ["The importance of layers was left out (`--no-layers`)."]
     spent = {"importance of layers": time.perf_counter() - begun} if worth else {}
-    before = caveats(sources, entries, table)
+    before = caveats(sources, task, entries, table)
     notes = [*before, *sources.notes, *lacking(sources.cache), *attention_lacking(sources, viewer)]
     data = {
         "format": FORMAT,
@@ -87,6 +88,7 @@ def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device
         "curves": {"score": f"{config.train.select}_{task.metric}", "epochs": sources.epochs},
         "scores": table,
         "confusion": samples.confusion(sources, task) if sources.samples else None,
+        "class_scores": parsing.class_scores(sources, task) if isinstance(task, ParsingTask) else None,
         "layers": worth,
         "costs": costs.rows(sources, parameters, spent),
         "clips": entries,

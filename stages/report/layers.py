@@ -13,10 +13,11 @@ from avpipe.stages.shuffle import passes, shuffle_costs
 
 MEASURES = {
     "accuracy": "Segment accuracy",
+    "segment_type_av": "Segment-level Type@AV (F1 of what is heard, what is seen, and both, averaged)",
     "miou": "Mean IoU over all annotated frames (the validation score; the official one averages over batches)",
 }
 FEW_CLIPS, EXCHANGES_OF_FEW = 200, 3
-"""With so few clips one exchange alone is much chance, and takes little time for events: there are several."""
+"""With so few clips one exchange alone is much chance, and takes little time without masks: there are several."""
 EXCHANGE_SEED = 0
 
 
@@ -25,7 +26,7 @@ def importance(sources: Sources, viewer: Viewer) -> tuple[dict[str, Any] | None,
     if viewer.model is None or viewer.data is None:
         return None, []
     clips = len({viewer.data.samples[i].clip for i in viewer.data.held})
-    few = sources.config.model.task == "events" and clips <= FEW_CLIPS
+    few = sources.config.model.task != "segmentation" and clips <= FEW_CLIPS
     exchanges = EXCHANGES_OF_FEW if few else 1
     steps = passes(viewer.data, exchanges) * len(viewer.data.held)
     try:

@@ -8,20 +8,24 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.stages.metrics import avs
+from avpipe.stages.report import parsing
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.tasks import EventsTask, SegmentationTask
+from avpipe.stages.tasks import EventsTask, ParsingTask, SegmentationTask
+
+AnyTask = EventsTask | ParsingTask | SegmentationTask
 
 
-def rows(sources: Sources, task: EventsTask | SegmentationTask) -> tuple[list[dict[str, Any]], list[int]]:
+def rows(sources: Sources, task: AnyTask) -> tuple[list[dict[str, Any]], list[int]]:
     """One entry per sample, hardest first, and the place in `sources.samples` of each.
 
     Hard is a low score; among equals (events), a low probability of the true classes. Masks have by segment `empty`
-    (nothing is true there; None without annotation) and `painted` (share of pixels that are predicted on).
+    (nothing is true there; None without annotation) and `painted` (share of pixels that are predicted on). For parsing
+    see `parsing.entry`.
     """
     missing = set(sources.metrics["missing_samples"])
     found = []
     for index, sample in enumerate(sources.samples):
-        entry, rank = _event(sources, task, index) if isinstance(task, EventsTask) else _mask(sources, task, index)
+        entry, rank = _entry(sources, task, index)
         about = {"id": sample.id, "held": sample.id not in missing, "detail": False}
         found.append((rank, index, {**about, **entry}))
     found.sort(key=lambda item: item[:2])
@@ -29,14 +33,14 @@ def rows(sources: Sources, task: EventsTask | SegmentationTask) -> tuple[list[di
 
 
 def predictions(sources: Sources, index: int) -> npt.NDArray[Any]:
-    """The stored prediction of one sample: scores `[T, classes]` or logits `[T, H, W]`."""
+    """The stored prediction of one sample, of events or masks: scores `[T, classes]` or logits `[T, H, W]`."""
     name = "scores" if sources.config.model.task == "events" else "logits"
     start, end = sources.starts[index : index + 2]
     return sources.predictions[name][start:end]
 
 
-def confusion(sources: Sources, task: EventsTask | SegmentationTask) -> dict[str, Any] | None:
-    """How often each true class (row) was predicted as each class (column), by segments; None for masks.
+def confusion(sources: Sources, task: AnyTask) -> dict[str, Any] | None:
+    """How often each true class (row) was predicted as each class (column), by segments; None but for events.
 
     Classes that occur in neither are left out.
     """
@@ -62,6 +66,16 @@ def choose(clips: list[dict[str, Any]], count: int) -> list[int]:
     rest = ranks[hardest:]
     spread = np.linspace(0, len(rest) - 1, count - hardest + 1)[1:] if count > hardest else np.empty(0)
     return ranks[:hardest] + [rest[round(float(place))] for place in spread]
+
+
+def _entry(sources: Sources, task: AnyTask, index: int) -> tuple[dict[str, Any], tuple[float, float]]:
+    """What the page says of a sample, and by what samples are ranked."""
+    if isinstance(task, EventsTask):
+        return _event(sources, task, index)
+    if isinstance(task, SegmentationTask):
+        return _mask(sources, task, index)
+    entry = parsing.entry(sources, task, index)
+    return entry, (entry["score"], 0.0)
 
 
 def _event(sources: Sources, task: EventsTask, index: int) -> tuple[dict[str, Any], tuple[float, float]]:

@@ -81,7 +81,7 @@ def read_predictions(run: Path, split: str) -> dict[str, npt.NDArray[Any]]:
 def same_samples(predictions: dict[str, npt.NDArray[Any]], samples: Sequence[Sample]) -> bool:
     """Whether predictions are of these samples, in this order, with as many segments each."""
     known = list(zip(predictions["ids"].tolist(), predictions["segments"].tolist(), strict=True))
-    return known == [(sample.id, len(sample.events or sample.masks or ())) for sample in samples]
+    return known == [(one.id, one.segments or len(one.events or one.masks or ())) for one in samples]
 
 
 def _unreadable(path: Path, error: Exception, run: Path, split: str) -> UsageError:

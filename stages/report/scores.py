@@ -11,12 +11,13 @@ from typing import Any
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
+from avpipe.stages.metrics import llp
 from avpipe.stages.report.scored import is_scored, read_metrics
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.runs import RunConfig
 
-MAIN = {"events": "accuracy", "segmentation": "miou"}
-METRICS = {"events": ("accuracy",), "segmentation": ("miou", "fscore")}
+MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou"}
+METRICS = {"events": ("accuracy",), "parsing": tuple(llp.METRICS), "segmentation": ("miou", "fscore")}
 SHOWN_DIFFERENCES = 4
 """Settings that the label of another run names at most."""
 

@@ -10,7 +10,16 @@ from report_browser import PHONE, WIDE, until
 EVERY_LOOK = tuple(product((WIDE, PHONE), ("light", "dark")))
 
 
-@pytest.mark.parametrize(("name", "looks"), [("events", EVERY_LOOK), ("segmentation", EVERY_LOOK[1:3])])
+@pytest.mark.parametrize(
+    ("name", "looks"),
+    [
+        ("events", EVERY_LOOK[::3]),
+        ("parsing", EVERY_LOOK[1:3]),
+        ("segmentation", EVERY_LOOK[1:3]),
+        *(pytest.param(name, EVERY_LOOK, marks=pytest.mark.slow) for name in ("events", "parsing", "segmentation")),
+    ],
+    ids=["events", "parsing", "segmentation", "events everywhere", "parsing everywhere", "segmentation everywhere"],
+)
 def test_axe_finds_nothing(opened, reports, name, looks):
     one = opened()
     one.go(reports[name])

@@ -10,8 +10,11 @@ import pytest
 from report_tables import row
 from report_toy import Toy, write
 
+OWN = {"events": {"Confusion"}, "parsing": {"Classes"}, "segmentation": set()}
+"""Sections that only one task has."""
 
-@pytest.mark.parametrize("name", ["events", "segmentation"])
+
+@pytest.mark.parametrize("name", list(OWN))
 def test_every_clip_opens_without_a_complaint(opened, reports, name):
     one = opened()
     one.go(reports[name])
@@ -20,8 +23,9 @@ def test_every_clip_opens_without_a_complaint(opened, reports, name):
         told = one.page.locator(".pane .why").first.inner_text() if place >= 4 else ""
         assert ("keeps media, attention and masks of 4 of 12 clips only" in told) == (place >= 4)
     sections = one.page.locator("main > section h2").all_inner_texts()
-    expected = ["Scores", "Training", "Confusion", "What each layer is worth", "Clips, hardest first", "Costs"]
-    assert sections == [title for title in expected if title != "Confusion" or name == "events"] + ["What was run"]
+    expected = ["Scores", "Training", "Confusion", "Classes", "What each layer is worth", "Clips, hardest first"]
+    foreign = {"Confusion", "Classes"} - OWN[name]
+    assert sections == [title for title in expected if title not in foreign] + ["Costs", "What was run"]
 
 
 def test_the_summary_says_how_far_this_run_is_from_controls_and_constants(opened, reports):
@@ -34,6 +38,17 @@ def test_the_summary_says_how_far_this_run_is_from_controls_and_constants(opened
     mean = one.page.locator(".scores .mean").inner_text()
     assert "73.8 % ± 0.9" in mean
     assert "mean and standard deviation over 2 seeds" in mean
+
+
+@pytest.mark.parametrize("name", ["ave-segment-accuracy", "ave-segment-accuracy+test-selected"])
+def test_scores_of_an_epoch_chosen_on_test_are_not_called_official(opened, tmp_path, name):
+    toy = Toy("events", clips=2, details=0)
+    toy.data["scores"]["protocols"][0]["name"] = name
+    one = opened()
+    one.go(write(toy, tmp_path / "page.html"))
+    told = one.page.locator(".protocol h3").inner_text()
+    wrong = "the official counting, but the epoch was chosen on the test split"
+    assert told == f"{name} \u2013 {wrong if '+' in name else 'the official protocol'}"
 
 
 def test_means_are_over_seeds_of_the_same_settings(opened, tmp_path):

@@ -90,13 +90,17 @@ def test_the_gate_stands_beside_the_mechanism_that_it_scales(opened, reports):
 
 
 def test_attention_lies_where_the_map_says(opened, tmp_path):
-    """One bright patch a map: upper left for frames; for sound row 0 is the lowest frequency, so lower left."""
+    """One bright patch a map: upper left for frames; for sound row 0 is the lowest frequency, so lower left.
+
+    The first layer has patches twice as large as the others.
+    """
     toy = Toy("events", clips=2, details=2)
     made = dict(toy.details())[1]
     for one in made["attention"].values():
-        rows, columns = one["grid"]
-        lone = bytes([255] + [0] * (rows * columns - 1)) * (10 * 3 * 2)
-        one["maps"] = base64.b64encode(lone).decode()
+        rows, columns = one["grids"][0]
+        one["grids"][0] = [rows // 2, columns // 2]
+        lone = [bytes([255] + [0] * (r * c - 1)) * (10 * 2) for r, c in one["grids"]]
+        one["maps"] = [base64.b64encode(each).decode() for each in lone]
     toy.details = lambda: iter([(1, made)])
     page = opened()
     page.go(write(toy, tmp_path / "lone.html"))
@@ -107,6 +111,12 @@ def test_attention_lies_where_the_map_says(opened, tmp_path):
         after = _brightness(page, canvas, rows)
         brighter = [(r, c) for r in range(rows) for c in range(8) if after[r][c] > before[r][c] + 20]
         assert brighter == [(expected, 0)], modality
+        group = page.page.locator(f'[data-modality="{modality}"]')
+        group.get_by_label("Layer").select_option(f"blocks.3 ({rows // 2} \u00d7 4)")
+        after = _brightness(page, canvas, rows)
+        brighter = [(r, c) for r in range(rows) for c in range(8) if after[r][c] > before[r][c] + 20]
+        low = min(expected, rows - 2)
+        assert brighter == [(low, 0), (low, 1), (low + 1, 0), (low + 1, 1)], modality
 
 
 def _brightness(opened: Opened, canvas: str, rows: int, columns: int = 8) -> list[list[float]]:

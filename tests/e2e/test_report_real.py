@@ -15,8 +15,8 @@ from avpipe.stages.report import make_report
 
 
 @pytest.fixture(scope="module")
-def pages(media_run, mask_run, tmp_path_factory) -> dict[str, Path]:
-    """Reports of a run on real media, with a twin of another seed beside it, and of a run on masks."""
+def pages(media_run, mask_run, parsing_run, tmp_path_factory) -> dict[str, Path]:
+    """Reports of a run on real media, with a twin of another seed beside it, of one on masks, and of one on parsing."""
     folder = tmp_path_factory.mktemp("pages")
     ours, twin = folder / "runs" / "ours", folder / "runs" / "twin"
     for copy in (ours, twin):
@@ -24,6 +24,7 @@ def pages(media_run, mask_run, tmp_path_factory) -> dict[str, Path]:
     config = (twin / runs.CONFIG).read_text()
     (twin / runs.CONFIG).write_text(config.replace("seed: 0", "seed: 5"))
     made = {"events": make_report(ours, clips=2), "segmentation": make_report(mask_run, out=folder / "m.html", clips=2)}
+    made["parsing"] = make_report(parsing_run, out=folder / "p.html", clips=2)
     return {task: one.path for task, one in made.items()}
 
 
@@ -59,7 +60,7 @@ def test_a_real_report_opens_and_shows_its_labels(opened, pages, task):
     assert one.axe() == []
 
 
-@pytest.mark.parametrize("task", ["events", "segmentation"])
+@pytest.mark.parametrize("task", ["events", "parsing", "segmentation"])
 def test_made_up_reports_have_the_keys_and_names_of_real_ones(pages, task):
     toy = Toy(task, details=2)
     made, real = toy.data, _block(pages[task], "data")
@@ -74,6 +75,10 @@ def test_made_up_reports_have_the_keys_and_names_of_real_ones(pages, task):
     ours, theirs = made["scores"]["protocols"], real["scores"]["protocols"]
     assert ours[0]["metrics"] == theirs[0]["metrics"]
     assert {one["name"] for one in ours} <= {one["name"] for one in theirs}
+    if task == "parsing":
+        assert set(made["class_scores"][0]["audio"]) == set(real["class_scores"][0]["audio"])
+        lanes = [[lane for clip in data["clips"] for lane in clip["lanes"]["audio"]] for data in (made, real)]
+        assert set(lanes[0][0]) == set(lanes[1][0])
     assert set(ours[0]["rows"][0]) == set(theirs[0]["rows"][0])
     if task == "events":  # the features of the masks were never extracted, and say so
         known = {(cost["group"], cost["name"], cost["unit"]) for cost in real["costs"]}

@@ -6,10 +6,12 @@ import re
 import time
 from pathlib import Path
 
+import pytest
 from report_browser import Opened
 from report_toy import Toy, write
 
 
+@pytest.mark.alone
 def test_a_thousand_clips_open_in_under_three_seconds(opened, tmp_path):
     toy = Toy("events", 1000, 24, ballast=400_000)
     path = write(toy, tmp_path / "thousand.html")

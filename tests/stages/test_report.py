@@ -20,7 +20,7 @@ from avpipe.pipeline import open_cache
 from avpipe.pipeline.datasets import load_dataset
 from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
 from avpipe.stages import checkpoint, runs
-from avpipe.stages.backbones.timm_table import LOGMEL
+from avpipe.stages.backbones import front_ends
 from avpipe.stages.distill import Looks
 from avpipe.stages.evaluate import evaluate
 from avpipe.stages.features import FeatureBatch
@@ -28,6 +28,7 @@ from avpipe.stages.report import attention, make_report, media, samples
 from avpipe.stages.report.details import details, plan
 from avpipe.stages.report.document import build, finite, without_home
 from avpipe.stages.report.scored import is_scored, read_metrics
+from avpipe.stages.report.sound_grid import over_segment
 from avpipe.stages.report.sources import open_sources
 from avpipe.stages.train import TrainOptions, train
 
@@ -48,6 +49,11 @@ def made(run, clips=24, split="test", beside=None, cache=None, root=None):
 
 def picture(text):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+
+
+def drawn(text, *shape):
+    """Maps of one tap."""
+    return np.frombuffer(base64.b64decode(text), np.uint8).reshape(shape)
 
 
 def copied(run, to):
@@ -110,14 +116,14 @@ def test_attention_of_a_run_without_media(event_run):
     detail = found[0]
     assert [detail[key] for key in ("video", "audio", "frames", "spectrogram", "masks")] == [None] * 5
     visual = detail["attention"]["visual"]
-    assert (visual["grid"], visual["taps"]) == ([4, 4], ["blocks.9", "blocks.10"])
+    assert (visual["grids"], visual["taps"]) == ([[4, 4]] * 2, ["blocks.9", "blocks.10"])
     assert [one["key"] for one in visual["mechanisms"]] == ["kept", "adapted"]
     parts = document.viewer.model.distiller.parts["visual"].distillers
     assert list(visual["gate"].values()) == pytest.approx(
         [float(one.gate.detach().abs().mean()) for one in parts], rel=1e-3
     )
     assert min(visual["gate"].values()) > 0
-    maps = np.frombuffer(base64.b64decode(visual["maps"]), np.uint8).reshape(10, 2, 2, 16)
+    maps = np.stack([drawn(one, 10, 2, 16) for one in visual["maps"]], axis=1)
     assert (maps.max(axis=-1) == 255).all()
     data, index = document.viewer.data, document.planned[0].index
     with torch.no_grad():
@@ -235,7 +241,8 @@ def test_the_budget_holds(media_run, tmp_path):
     everything, notes = plan(sources, order, order)
     assert [(one.place, one.index, bool(one.video)) for one in everything] == [(i, i, True) for i in order]
     assert notes == []
-    stored = 10 * (32 * 32 * 3 * 0.15 + 16_000 * 2 * 0.7) * 4 / 3  # of a clip
+    maps = 2 * 2 * (5 + 49)  # of two taps, by two mechanisms, on the tokens of frame and sound
+    stored = 10 * (32 * 32 * 3 * 0.15 + 16_000 * 2 * 0.7 + maps) * 4 / 3  # of a clip
     some, notes = plan(sources, order, [3, 2, 1, 0], budget=int(4 * stored) + 10)
     assert [(one.place, bool(one.video)) for one in some] == [(3, True), (2, True), (1, False), (0, True)]
     assert notes == [
@@ -268,7 +275,7 @@ def test_details_go_to_the_hardest_and_evenly_to_the_rest():
 def test_the_spectrogram_shows_a_tone_where_it_is():
     time = np.arange(16_000) / 16_000
     tone = (np.sin(2 * np.pi * 1000 * time) * 32767).astype(np.int16)
-    backbone = {"preprocess": {"front_end": {**LOGMEL, "sample_rate": 16_000}}, "input_size": [128, 96]}
+    backbone = {"preprocess": {"front_end": front_ends.spec("logmel")}, "input_size": [128, 96]}
     silent, loud = (picture(one) for one in media.spectrograms(np.stack([0 * tone, tone]), backbone))
     assert (silent == 0).all()
     bands = loud.mean(axis=1)
@@ -298,7 +305,7 @@ def test_layers_off_the_grid_are_named():
         ["late", "last"],
         {"late": 0.25},
     )
-    assert len(base64.b64decode(found["visual"]["maps"])) == 3 * 2 * 2 * 16
+    assert [drawn(one, 3, 2, 16).shape for one in found["visual"]["maps"]] == [(3, 2, 16)] * 2
     notes = attention.lacking(model, batch, backbones)
     assert [note.split(":")[0] for note in notes] == [
         "No attention is shown of visual early",
@@ -306,6 +313,55 @@ def test_layers_off_the_grid_are_named():
     ]
     assert attention.maps(SimpleNamespace(distiller=None), batch, backbones) is None
     assert attention.lacking(SimpleNamespace(distiller=None), batch, backbones) == []
+
+
+def test_every_tap_has_its_own_grid():
+    """Swin's taps shrink from stage to stage; each map is that of its own tokens."""
+    sizes = {"layers.0.blocks.1": (4, 4), "layers.1.blocks.1": (2, 2)}
+    weights = {tap: torch.rand(1, 3, 2, rows * columns) for tap, (rows, columns) in sizes.items()}
+    looks = Looks((("kept", "k"), ("adapted", "a")), weights, {})
+    model = SimpleNamespace(distiller=SimpleNamespace(looks=lambda *given: {"visual": looks}))
+    stages = [{"blocks": 2, "width": 8, "grid": list(size)} for size in sizes.values()]
+    backbones = {"visual": {"stages": stages, "prefix_tokens": 0}}
+    batch = FeatureBatch((0,), {}, torch.ones(1, 3), torch.ones(1, 3))
+    found = attention.maps(model, batch, backbones)["visual"]
+    assert (found["taps"], found["grids"]) == (list(sizes), [[4, 4], [2, 2]])
+    for tap, text in zip(sizes, found["maps"], strict=True):
+        one = weights[tap][0].numpy()
+        shown = drawn(text, *one.shape) / 255
+        np.testing.assert_allclose(shown, one / one.max(axis=-1, keepdims=True), atol=0.003)
+    assert attention.lacking(model, batch, backbones) == []
+
+
+def front(time_axis="columns", chunks=1, kind="segment", samples=320_000):
+    window = {"kind": kind, "seconds": 10.0, "samples": samples, "segment_seconds": 1.0}
+    window |= {"time_axis": time_axis, "chunks": chunks}
+    return {"preprocess": {"front_end": {"sample_rate": 32_000}, "window": window}}
+
+
+def test_a_repeated_segment_is_looked_at_once():
+    """What lies at the same moment of each repeat is added up, in its frequency, and nothing is lost."""
+    maps = np.zeros((1, 2, 40))  # 2 frequencies; columns of a quarter of a second
+    maps[0, 1, 2::4] = 1  # at 0.5 to 0.75 s of every repeat
+    found = over_segment(maps, front())
+    assert found.shape == (1, 2, 4)
+    np.testing.assert_allclose(found[0], [[0, 0, 0, 0], [0, 0, 10, 0]])
+    np.testing.assert_allclose(over_segment(maps.swapaxes(1, 2), front("rows")), found)
+    folded = maps.reshape(1, 2, 4, 10).swapaxes(1, 2).reshape(1, 8, 10)  # 4 stretches of 2.5 s, one below the other
+    np.testing.assert_allclose(over_segment(folded, front(chunks=4)), found)
+    uneven = over_segment(np.ones((1, 16, 256)), front())  # HTS-AT's first stage: 25.6 columns a second
+    assert uneven.shape == (1, 16, 26)
+    np.testing.assert_allclose(uneven.sum(), 16 * 256)
+    silent = over_segment(maps, front(samples=160_000))  # padding behind 5 s
+    np.testing.assert_allclose(silent[0, 1], [0, 0, 5, 0])
+
+
+def test_grids_that_are_the_segments_own_stay():
+    maps = np.arange(6.0).reshape(1, 2, 3)
+    assert over_segment(maps, front(kind="clip")) is maps
+    assert over_segment(maps, {"preprocess": {"front_end": {"kind": "logmel"}}}) is maps
+    lavish = {"preprocess": {"front_end": {"kind": "lavish", "time_axis": "rows"}}}
+    assert (over_segment(maps, lavish) == maps.swapaxes(1, 2)).all()
 
 
 def test_the_home_folder_is_not_told(monkeypatch):

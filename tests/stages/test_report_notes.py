@@ -174,6 +174,10 @@ def test_chance(run):
     (note,) = [note for note in data["notes"] if "one seed" in note]
     assert note.startswith("8 samples of test (80 segments), one seed:")
     assert f"error of {error:.1f} points over samples, so differences of less than {2 * error:.1f} points" in note
+    everywhere = np.full(80, 27)  # a class that no clip has: every clip scores 0, which says nothing of chance
+    alike = copied(run, run.parent.parent / "elsewhere" / "alike")
+    change_predictions(alike, predicted=everywhere, scores=np.eye(29, dtype=np.float32)[everywhere])
+    assert "One seed: another one would give another score." in document(alike)["notes"]
     twin = copied(run, run.parent / "twin")
     (twin / runs.CONFIG).write_text((twin / runs.CONFIG).read_text().replace("seed: 0", "seed: 1"))
     assert not any("one seed" in note for note in document(run)["notes"])

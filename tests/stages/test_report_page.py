@@ -41,7 +41,7 @@ class Parsed(HTMLParser):
         return {name: json.loads(text) for name, text in found}
 
 
-@pytest.fixture(scope="module", params=["events", "segmentation"])
+@pytest.fixture(scope="module", params=["events", "parsing", "segmentation"])
 def hostile(request):
     toy = Toy(request.param, hostile=True)
     return toy, "".join(render(toy.data, toy.details()))

@@ -29,18 +29,17 @@ function paintPixels(context, pixels, width, height, box, smooth = false) {
   context.drawImage(scratch.canvas, box.x, box.y, box.width, box.height);
 }
 
-/** The maps of a modality: `at(segment, layer, mechanism)` gives rows x columns of 0 to 255. */
+/** The maps of a modality: `at(segment, layer, mechanism)` gives {values, rows, columns}, values of 0 to 255, or null. */
 function readMaps(attention) {
-  const [rows, columns] = attention.grid;
-  const size = rows * columns;
-  const layers = attention.taps.length;
   const mechanisms = attention.mechanisms.length;
-  const all = bytesOf(attention.maps);
+  const layers = attention.maps.map(bytesOf);
   const at = (segment, layer, mechanism) => {
-    const first = ((segment * layers + layer) * mechanisms + mechanism) * size;
-    return first + size <= all.length ? all.subarray(first, first + size) : null;
+    const [rows, columns] = attention.grids[layer];
+    const first = (segment * mechanisms + mechanism) * rows * columns;
+    const values = layers[layer].subarray(first, first + rows * columns);
+    return values.length === rows * columns ? { values, rows, columns } : null;
   };
-  return { ...attention, rows, columns, at };
+  return { ...attention, at };
 }
 
 /** Paints one map, fainter where it is low, so that the picture shows; `upward` when row 0 is the lowest. */
@@ -90,7 +89,7 @@ function attentionSwitches(modality, maps, changed) {
     'fieldset',
     { class: 'switches', 'data-modality': modality },
     el('legend', {}, el('label', {}, box, el('span', { text: `${capital(modality)} attention` }))),
-    choose('Layer', 'layer', maps.taps),
+    choose('Layer', 'layer', layerNames(maps)),
     choose(
       'Mechanism',
       'mechanism',
@@ -101,6 +100,12 @@ function attentionSwitches(modality, maps, changed) {
   );
   showGate();
   return { node, state };
+}
+
+/** Taps by name, with their grid where that differs from tap to tap. */
+function layerNames(maps) {
+  const sizes = maps.grids.map((grid) => grid.join(' \u00d7 '));
+  return maps.taps.map((tap, layer) => (new Set(sizes).size > 1 ? `${tap} (${sizes[layer]})` : tap));
 }
 
 const GATE = 'Mean absolute gate of this layer: what the mechanism finds is scaled by it, so near 0 it hardly counts.';

@@ -173,10 +173,13 @@ async function detailOf(place) {
 }
 
 function legendOfStrips() {
-  const text = isEvents()
-    ? 'Above the truth, below the prediction, segment by segment. Wrong segments are hatched.'
-    : 'The overlap of prediction and truth (IoU, in percent) in every annotated segment. \u2205 and an outline: ' +
-      'nothing is true there, and the official rule scores the background; hatched: something was painted all the ' +
-      'same, a false alarm.';
-  return el('p', { class: 'lede', text });
+  const events = 'Above the truth, below the prediction, segment by segment. Wrong segments are hatched.';
+  const lanes =
+    'A lane for each class that is heard, and for each that is seen. Filled: found; a dashed outline: missed; hatched: ' +
+    'a false alarm. The score of a clip is its segment-level Type@AV.';
+  const masks =
+    'The overlap of prediction and truth (IoU, in percent) in every annotated segment. \u2205 and an outline: ' +
+    'nothing is true there, and the official rule scores the background; hatched: something was painted all the ' +
+    'same, a false alarm.';
+  return el('p', { class: 'lede', text: isParsing() ? lanes : isEvents() ? events : masks });
 }

@@ -123,7 +123,7 @@ function captions(clip, view, stage, { caption, heard }, detail) {
   const extra = (state, maps) => (state?.on ? ` ${prefixText(maps, view.segment, state)}` : '');
   const told = `${capital(describeSegment(clip, view.segment))}.${moment(view, detail)}`;
   caption.textContent = told + extra(view.visual, stage?.maps.visual);
-  const given = `What the audio backbone is given, ${span}; low frequencies below.`;
+  const given = `The sound by the front end of the audio backbone, ${span}; low frequencies below.`;
   heard.textContent = given + extra(view.audio, stage?.maps.audio);
 }
 

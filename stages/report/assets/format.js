@@ -1,6 +1,20 @@
 // Numbers and names as people read them.
 
-const NAMES = { miou: 'mean IoU', fscore: 'F-score', both: 'audio and visual' };
+const NAMES = {
+  miou: 'mean IoU',
+  fscore: 'F-score',
+  both: 'audio and visual',
+  segment_audio: 'audio, segments',
+  segment_visual: 'visual, segments',
+  segment_audio_visual: 'both at once, segments',
+  segment_type_av: 'Type@AV, segments',
+  segment_event_av: 'Event@AV, segments',
+  event_audio: 'audio, events',
+  event_visual: 'visual, events',
+  event_audio_visual: 'both at once, events',
+  event_type_av: 'Type@AV, events',
+  event_event_av: 'Event@AV, events',
+};
 const MINUS = '\u2212';
 const NONE = '\u2013';
 

@@ -55,7 +55,8 @@ function basis(value) {
   const { clips, run } = DATA;
   const all = plural(clips.length || (run.samples ?? 0), `${run.split} clip`);
   if (!clips.length) return all;
-  if (!isEvents()) {
+  if (isParsing()) return all;
+  if (hasMasks()) {
     const frames = clips.reduce((sum, clip) => sum + clip.iou.filter((one) => one !== null).length, 0);
     return `${plural(frames, 'annotated frame')} of ${all}`;
   }

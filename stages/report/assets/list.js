@@ -5,7 +5,7 @@ const ALL_OPEN = DATA.clips.every((clip) => clip.detail);
 /** The row of a clip; `pick` is called with the place of a clip in the data. */
 function clipRow(place, pick) {
   const clip = DATA.clips[place];
-  const strips = isEvents() ? [classStrip(clip.truth), classStrip(clip.predicted, clip.truth)] : [maskStrip(clip)];
+  const strips = stripsOf(clip);
   const more = [clip.held ? '' : 'not in the cache', clip.detail ? '' : 'no media in this page'].filter(Boolean);
   const name = [clip.id, scoreText(clip), describe(clip), ...more].join(', ');
   const button = el(
@@ -32,24 +32,33 @@ function clipRow(place, pick) {
   return el('li', {}, button);
 }
 
-/** What the clip can be found by. */
-function haystack(clip) {
-  const ids = isEvents() ? [...new Set([...clip.truth, ...clip.predicted])] : [];
-  return [clip.id, ...ids.map(className)].join('\n').toLowerCase();
+/** A clip over time, small. */
+function stripsOf(clip) {
+  if (isParsing()) return laneGroups(clip);
+  return isEvents() ? [classStrip(clip.truth), classStrip(clip.predicted, clip.truth)] : [maskStrip(clip)];
 }
 
-/** Classes that are true or predicted somewhere. */
+/** Classes that are true or predicted somewhere in a clip. */
+function classIds(clip) {
+  if (isParsing()) return [...new Set(everyLane(clip).map((lane) => lane.class))];
+  return isEvents() ? [...new Set([...clip.truth, ...clip.predicted])] : [];
+}
+
+/** What the clip can be found by. */
+function haystack(clip) {
+  return [clip.id, ...classIds(clip).map(className)].join('\n').toLowerCase();
+}
+
+/** Classes that are true or predicted in some clip. */
 function classesOfClips() {
-  if (!isEvents()) return [];
-  const ids = new Set(DATA.clips.flatMap((clip) => [...clip.truth, ...clip.predicted]));
-  return [...ids].sort((a, b) => a - b);
+  return [...new Set(DATA.clips.flatMap(classIds))].sort((a, b) => a - b);
 }
 
 /** The filters; `changed` gets the places of the clips that pass, in order. */
 function makeFilters(changed) {
   const text = el('input', {
     type: 'search',
-    placeholder: isEvents() ? 'Name or class' : 'Name',
+    placeholder: hasMasks() ? 'Name' : 'Name or class',
     'aria-label': 'Find clips by name or class',
   });
   const classes = el(
@@ -71,9 +80,7 @@ function makeFilters(changed) {
 
   const passes = (clip, place) =>
     hay[place].includes(text.value.trim().toLowerCase()) &&
-    (classes.value === '' ||
-      clip.truth.includes(Number(classes.value)) ||
-      clip.predicted.includes(Number(classes.value))) &&
+    (classes.value === '' || classIds(clip).includes(Number(classes.value))) &&
     (!wrong.checked || isWrong(clip)) &&
     (!media.checked || clip.detail);
   const apply = () => {
@@ -91,9 +98,9 @@ function makeFilters(changed) {
     'div',
     { class: 'filters', role: 'search', 'aria-label': 'Clips' },
     text,
-    isEvents() ? classes : null,
+    hasMasks() ? null : classes,
     order,
-    check(wrong, isEvents() ? 'Wrong only' : 'IoU below one half, or a false alarm'),
+    check(wrong, hasMasks() ? 'IoU below one half, or a false alarm' : 'Wrong only'),
     ALL_OPEN ? null : check(media, 'With media'),
     found,
   );

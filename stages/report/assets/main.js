@@ -4,6 +4,7 @@ headline();
 scoresSection();
 curvesSection();
 confusionSection();
+classesSection();
 layersSection();
 clipsSection();
 costsSection();

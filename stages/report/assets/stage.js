@@ -48,7 +48,7 @@ function makeStage(clip, detail, view) {
     if (detail.masks) paintMasks(context, held.masks?.[segment], view.masks, box);
     const { visual } = view;
     const map = visual?.on ? maps.visual.at(segment, visual.layer, visual.mechanism) : null;
-    if (map) paintMap(context, map, maps.visual.rows, maps.visual.columns, box, view.opacity, false);
+    if (map) paintMap(context, map.values, map.rows, map.columns, box, view.opacity, false);
   };
   const heard = (context, segment, box) => {
     const picture = held.spectrogram[segment];
@@ -56,7 +56,7 @@ function makeStage(clip, detail, view) {
     if (picture) context.drawImage(picture, box.x, box.y, box.width, box.height);
     const { audio } = view;
     const map = audio?.on ? maps.audio.at(segment, audio.layer, audio.mechanism) : null;
-    if (map) paintMap(context, map, maps.audio.rows, maps.audio.columns, box, view.opacity, true);
+    if (map) paintMap(context, map.values, map.rows, map.columns, box, view.opacity, true);
   };
   const seen = (context, segment, box) => {
     const picture = held.frames[segment];

@@ -82,7 +82,7 @@ function painted(clip, segment) {
 
 /** Segments with a false alarm over more than `least` of the picture. */
 function falseAlarms(clip, least = 0) {
-  return isEvents() ? 0 : clip.iou.filter((_, segment) => painted(clip, segment) > least).length;
+  return hasMasks() ? clip.iou.filter((_, segment) => painted(clip, segment) > least).length : 0;
 }
 
 /** The overlap of a segment in words; without anything true, the official score is that of the background. */
@@ -99,9 +99,13 @@ function isEvents() {
   return DATA.run.task === 'events';
 }
 
+function hasMasks() {
+  return !isEvents() && !isParsing();
+}
+
 /** Whether something went wrong: a wrong segment, half of the object missed, or a false alarm that can be seen. */
 function isWrong(clip) {
-  return isEvents() ? clip.score < 1 : clip.score < 0.5 || falseAlarms(clip, 0.01) > 0;
+  return !hasMasks() ? clip.score < 1 : clip.score < 0.5 || falseAlarms(clip, 0.01) > 0;
 }
 
 function scoreText(clip) {
@@ -110,7 +114,8 @@ function scoreText(clip) {
 
 /** The clip in words, for those who do not see the strips. */
 function describe(clip) {
-  if (!isEvents()) {
+  if (isParsing()) return describeLanes(clip);
+  if (hasMasks()) {
     const frames = plural(clip.iou.filter((value) => value !== null).length, 'annotated frame');
     const bare = clip.iou.filter((_, segment) => isEmpty(clip, segment)).length;
     const alarms = falseAlarms(clip);
@@ -124,7 +129,8 @@ function describe(clip) {
 /** A segment in words. */
 function describeSegment(clip, segment) {
   const name = `segment ${segment + 1}`;
-  if (!isEvents()) return `${name}: ${overlap(clip, segment)}`;
+  if (isParsing()) return `${name}: ${describeLaneSegment(clip, segment)}`;
+  if (hasMasks()) return `${name}: ${overlap(clip, segment)}`;
   const sure = clip.certainty?.[segment];
   const tail = typeof sure === 'number' ? `, ${percent(sure, 0)} certain` : '';
   const [truth, predicted] = [clip.truth, clip.predicted].map((ids) => isolated(className(ids[segment])));

@@ -17,13 +17,7 @@ function makeTracks(clip, stage, detail, length, seek, toggle) {
   const lines = [
     detail?.frames ? ['Frames', stage.film] : null,
     detail?.spectrogram ? ['Sound', stage.soundStrip] : null,
-    ...(isEvents()
-      ? [
-          ['Truth', classStrip(clip.truth)],
-          ['Predicted', classStrip(clip.predicted, clip.truth, true)],
-          clip.certainty ? ['Certainty', barStrip(clip.certainty, 'certainty')] : null,
-        ]
-      : [['IoU', maskStrip(clip, true)]]),
+    ...answerLines(clip),
     ['Seconds', axis(clip.segments)],
   ].filter(Boolean);
   const node = el(
@@ -68,6 +62,17 @@ function makeTracks(clip, stage, detail, length, seek, toggle) {
   return { node, show };
 }
 
+/** What is true and what was predicted, as lines of the timeline: [name, strip]. */
+function answerLines(clip) {
+  if (isParsing()) return laneLines(clip);
+  if (!isEvents()) return [['IoU', maskStrip(clip, true)]];
+  return [
+    ['Truth', classStrip(clip.truth)],
+    ['Predicted', classStrip(clip.predicted, clip.truth, true)],
+    clip.certainty ? ['Certainty', barStrip(clip.certainty, 'certainty')] : null,
+  ];
+}
+
 /** Seconds where segments begin, as many as stay readable. */
 function axis(segments) {
   const step = [1, 2, 5, 10, 20, 30, 60].find((value) => segments / value <= 12) ?? 60;
@@ -95,19 +100,22 @@ function segmentTable(clip) {
   const second = DATA.segment_seconds;
   const start = (t) => `${significant(t * second, 4)} s`;
   const list = Array.from({ length: clip.segments }, (_, t) => t);
-  const rows = isEvents()
-    ? list.map((t) => [
+  const eventRows = () =>
+    list.map((t) => [
         String(t + 1),
         start(t),
         named(className(clip.truth[t]), { class: 'class-name' }),
         named(className(clip.predicted[t]), { class: 'class-name' }),
         clip.truth[t] === clip.predicted[t] ? 'right' : 'wrong',
         percent(clip.certainty?.[t]),
-      ])
-    : list.map((t) => [String(t + 1), start(t), percent(clip.iou[t]), truthOf(clip, t), percent(clip.painted?.[t])]);
-  const head = isEvents()
-    ? ['Segment', 'From', 'Truth', 'Predicted', 'Verdict', 'Certainty']
-    : ['Segment', 'From', 'IoU', 'Truth', 'Painted'];
+    ]);
+  const maskRows = () =>
+    list.map((t) => [String(t + 1), start(t), percent(clip.iou[t]), truthOf(clip, t), percent(clip.painted?.[t])]);
+  const [head, rows] = isParsing()
+    ? [LANE_HEAD, laneRows(clip, start)]
+    : isEvents()
+      ? [['Segment', 'From', 'Truth', 'Predicted', 'Verdict', 'Certainty'], eventRows()]
+      : [['Segment', 'From', 'IoU', 'Truth', 'Painted'], maskRows()];
   const label = 'Every segment, in numbers';
   return el('details', {}, el('summary', { text: label }), scroller(label, table(head, rows, { class: 'numbers' })));
 }
