@@ -14,8 +14,9 @@ PIP := $(BIN)/pip --disable-pip-version-check
 demo: $(VENV)/.runtime
 	$(BIN)/avpipe demo
 
+# Two processes share the tests (tests/tools/side_by_side.py), each on one core.
 test: lint
-	$(BIN)/pytest -q -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" --side-by-side
 
 test-all: lint
 	$(BIN)/pytest -q

@@ -2,6 +2,8 @@
 
     python benchmarks/demo_table.py --out /tmp/demo-table
     python benchmarks/demo_table.py --out /tmp/demo-table --dataset avsbench
+    python benchmarks/demo_table.py --out /tmp/demo-table --dataset ave --backbones pretrained \
+        --cases mettle-both linear-both --heads temporal linear cmbs --supervision full weak
 
 What is done already is used again, so a run that was stopped goes on. Every number is printed from the runs' own
 metrics.json; nothing is chosen by it.
@@ -20,14 +22,16 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-METRIC = {"ave": "accuracy", "avsbench": "miou"}
+METRIC = {"ave": "accuracy", "avsbench": "miou", "llp": "segment_type_av"}
 CASES = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual", "linear-audio", "linear-visual"),
     "avsbench": ("mettle-both", "linear-both"),
+    "llp": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
 }
 CASES_ON_RANDOM = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
     "avsbench": ("mettle-both",),
+    "llp": ("mettle-both",),
 }
 CONTROLS = ("linear-both", "linear-audio", "linear-visual")
 BACKBONES = {"pretrained": "demo", "random": "random:0"}
@@ -42,11 +46,18 @@ class Job:
     backbones: str
     case: str
     seed: int
+    settings: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of its run folder."""
-        return f"{self.dataset}-{self.data_seed}-{self.backbones}-{self.case}-{self.seed}"
+        special = "".join(f"-{setting.partition('=')[2]}" for setting in self.settings)
+        return f"{self.dataset}-{self.data_seed}-{self.backbones}-{self.case}{special}-{self.seed}"
+
+    @property
+    def row(self) -> str:
+        """What its row is called."""
+        return " ".join((self.case, *self.settings))
 
 
 def prepare(out: Path, dataset: str, data_seed: int, backbones: str, clips: int | None) -> None:
@@ -71,8 +82,8 @@ def _cache(out: Path, dataset: str, data_seed: int, backbones: str) -> Path:
     return out / "cache" / f"{dataset}-{data_seed}-{backbones}"
 
 
-def run(out: Path, job: Job) -> dict[str, Any]:
-    """Trains and scores one run, unless that is done; the content of its metrics.json, with the shuffles."""
+def run(out: Path, job: Job, shuffles: bool) -> dict[str, Any]:
+    """Trains and scores one run, unless that is done; the content of its metrics.json, with the shuffles if wanted."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,11 +110,11 @@ def run(out: Path, job: Job) -> dict[str, Any]:
             modality=modality,
             run=folder,
             resume=(folder / "config.yaml").exists(),
-            overrides=() if (folder / "config.yaml").exists() else (f"seed={job.seed}", *SETTINGS),
+            overrides=() if (folder / "config.yaml").exists() else (f"seed={job.seed}", *SETTINGS, *job.settings),
         )
     )
     result = evaluate(folder)
-    result["shuffles"] = _shuffles(folder, data, cache) if modality == "both" else None
+    result["shuffles"] = _shuffles(folder, data, cache) if modality == "both" and shuffles else None
     result["made_of"] = made_of
     done.write_text(json.dumps(result, indent=1))
     return result
@@ -139,11 +150,11 @@ def table(jobs: Iterable[Job], results: Iterable[dict[str, Any]]) -> str:
     constant: dict[str, dict[int, float]] = {}  # the same in every run on the same data
     for job, result in zip(jobs, results, strict=True):
         metric = METRIC[job.dataset]
-        by_row.setdefault((job.backbones, job.case), []).append((job.data_seed, result["metrics"][metric]))
+        by_row.setdefault((job.backbones, job.row), []).append((job.data_seed, result["metrics"][metric]))
         for name, scores in result["baselines"].items():
             constant.setdefault(name.replace("_", " "), {})[job.data_seed] = scores[metric]
         for entry in result.get("shuffles") or ():
-            label = (job.backbones, f"{job.case}, {entry['modality']} of another clip")
+            label = (job.backbones, f"{job.row}, {entry['modality']} of another clip")
             shuffled.setdefault(label, []).append((job.data_seed, entry["score"]))
     seeds = sorted({seed for rows in by_row.values() for seed, _ in rows})
     lines = ["| backbones | case | " + " | ".join(f"data {seed}" for seed in seeds) + " | all | runs |"]
@@ -153,9 +164,8 @@ def table(jobs: Iterable[Job], results: Iterable[dict[str, Any]]) -> str:
         means = [np.mean([score for own, score in rows if own == seed]) for seed in seeds]
         scores = [score for _, score in rows]
         cells = " | ".join(f"{mean:.3f}" for mean in means)
-        lines.append(
-            f"| {backbones} | {case} | {cells} | {np.mean(scores):.3f} ± {np.std(scores, ddof=1):.3f} | {len(scores)} |"
-        )
+        spread = f" ± {np.std(scores, ddof=1):.3f}" if len(scores) > 1 else ""
+        lines.append(f"| {backbones} | {case} | {cells} | {np.mean(scores):.3f}{spread} | {len(scores)} |")
     return "\n".join(lines)
 
 
@@ -169,6 +179,9 @@ def main() -> None:
     parser.add_argument("--backbones", nargs="+", choices=list(BACKBONES), default=list(BACKBONES))
     parser.add_argument("--cases", nargs="+", help="default: all of the dataset")
     parser.add_argument("--controls", action="store_true", help="train linear alone, on both and on each modality")
+    parser.add_argument("--heads", nargs="+", default=[""], help="heads to train each case with; default: the usual")
+    parser.add_argument("--supervision", nargs="+", choices=("full", "weak"), default=["full"])
+    parser.add_argument("--no-shuffles", action="store_true", help="without tokens of another clip")
     parser.add_argument("--clips", type=int, help="clips of each data seed; default: the demo's")
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
@@ -177,13 +190,13 @@ def main() -> None:
     for data_seed, backbones in product(args.data_seeds, args.backbones):
         prepare(args.out, args.dataset, data_seed, backbones, args.clips)
     jobs = [
-        Job(args.dataset, data_seed, backbones, case, seed)
+        Job(args.dataset, data_seed, backbones, case, seed, _settings(head, supervision))
         for backbones in args.backbones
-        for case in _cases(args, backbones)
+        for supervision, head, case in product(args.supervision, args.heads, _cases(args, backbones))
         for data_seed, seed in product(args.data_seeds, args.seeds)
     ]
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        futures = [pool.submit(run, args.out, job) for job in jobs]
+        futures = [pool.submit(run, args.out, job, not args.no_shuffles) for job in jobs]
         results = [future.result() for future in futures]
     print(table(jobs, results))
 
@@ -191,6 +204,11 @@ def main() -> None:
 def _cases(args: argparse.Namespace, backbones: str) -> Sequence[str]:
     usual = (CASES_ON_RANDOM if backbones == "random" else CASES)[args.dataset]
     return args.cases or (CONTROLS if args.controls else usual)
+
+
+def _settings(head: str, supervision: str) -> tuple[str, ...]:
+    """The settings that are not the usual ones."""
+    return (*([f"head={head}"] if head else []), *([f"supervision={supervision}"] if supervision != "full" else []))
 
 
 if __name__ == "__main__":

@@ -54,8 +54,10 @@ class TrainConfig:
         layer_dropout: rate at which a tap is left out of the mean over layers in training.
         head: what decides: `temporal`, `linear` or `cmbs` (events), `han` (parsing), `mask` (segmentation).
         supervision: `full`, or `weak`: training sees labels of whole videos only (events).
+        crossed: weight of the loss on pairs of one clip's pictures with another's sound, which are background where
+            their events differ (weak supervision of events, both modalities); 0: no such pairs.
         smoothing: share by which visual labels of parsing are drawn towards one half; 0: not at all.
-        layers: layers of the temporal transformer (events).
+        layers: transformer layers over time (events).
         dropout: dropout rate in the head.
         dice: weight of the dice loss beside binary cross-entropy (masks).
         codec: storage codec of the taps to train on, such as `float32`; empty: float16 where the cache has it, else the
@@ -88,6 +90,7 @@ class TrainConfig:
     layer_dropout: float = 0.0
     head: str = "temporal"
     supervision: str = "full"
+    crossed: float = 0.3
     smoothing: float = 0.1
     layers: int = 1
     dropout: float = 0.1
@@ -108,7 +111,7 @@ class TrainConfig:
 
 
 def defaults_for(task: str) -> TrainConfig:
-    """Default settings of a task (`events` or `segmentation`).
+    """Default settings of a task (`events`, `parsing` or `segmentation`).
 
     Segmentation trains 30 epochs with batches of four, as AVSBench does for MS3; its decoder is narrow because its
     convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
@@ -193,7 +196,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     _require(config.seed >= 0, "seed", config, "0 or more")
     for key in ("lr", "clip_norm"):
         _require(0 < getattr(config, key) < float("inf"), key, config, "above 0")
-    for key in ("weight_decay", "dice"):
+    for key in ("weight_decay", "dice", "crossed"):
         _require(0 <= getattr(config, key) < float("inf"), key, config, "0 or more")
     for key in ("warmup", "dropout", "layer_dropout", "smoothing"):
         _require(0 <= getattr(config, key) < 1, key, config, "at least 0 and below 1")

@@ -149,10 +149,11 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         return self.store.clips[sample.clip]
 
     def _check_length(self, sample: Sample) -> None:
-        labels, rows = sample.events or sample.masks or (), self.store.clips[sample.clip].segments
-        if len(labels) != rows:
+        count = sample.segments or len(sample.events or sample.masks or ())
+        rows = self.store.clips[sample.clip].segments
+        if count != rows:
             raise UsageError(
-                f"sample {sample.id!r} has labels for {len(labels)} segments, its clip {sample.clip!r} has {rows} in "
+                f"sample {sample.id!r} has labels for {count} segments, its clip {sample.clip!r} has {rows} in "
                 f"cache {self.store.path}: the cache was made from other annotations; extract into another --cache"
             )
 

@@ -29,7 +29,7 @@ from avpipe.pipeline.errors import CacheMismatch, UsageError
 from avpipe.stages.checkpoint import write_atomic
 from avpipe.stages.config import TrainConfig, from_dict
 from avpipe.stages.model import ModelSpec
-from avpipe.stages.tasks import EventsTask, SegmentationTask, build_task
+from avpipe.stages.tasks import EventsTask, ParsingTask, SegmentationTask, build_task
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +53,7 @@ class RunConfig:
         train: settings.
         model: what the model is built for.
         options: settings with which the dataset was read, see `pipeline.manifest.Dataset`.
+        preset: name of the preset that the settings were taken from, some perhaps changed; "" where there was none.
     """
 
     dataset: str
@@ -62,6 +63,7 @@ class RunConfig:
     train: TrainConfig
     model: ModelSpec
     options: dict[str, str] = field(default_factory=dict)
+    preset: str = ""
 
     @property
     def table_task(self) -> str | None:
@@ -80,10 +82,11 @@ class RunConfig:
             "train": self.train.to_dict(),
             "model": self.model.to_dict(),
             **({"options": self.options} if self.options else {}),
+            **({"preset": self.preset} if self.preset else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
-    def build_task(self, samples: Sequence[Sample]) -> EventsTask | SegmentationTask:
+    def build_task(self, samples: Sequence[Sample]) -> EventsTask | ParsingTask | SegmentationTask:
         """The rules of the run's task for some samples."""
         return build_task(
             self.model.task,
@@ -117,6 +120,7 @@ class RunConfig:
                 from_dict(content["train"]),
                 ModelSpec.from_dict(content["model"]),
                 {str(name): str(value) for name, value in content.get("options", {}).items()},
+                str(content.get("preset", "")),
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             why = " ".join(str(error).split())

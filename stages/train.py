@@ -21,12 +21,14 @@ from avpipe.stages.best import TEST_SELECTED
 from avpipe.stages.config import TrainConfig, check_task, defaults_for, from_dict, override
 from avpipe.stages.features import ClipFeatures, FeatureStore, every_tap
 from avpipe.stages.model import describe
+from avpipe.stages.presets import Preset
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.train_inputs import (
     Inputs,
     choose_device,
     find_inputs,
     labelled,
+    learnable,
     mask_size_of,
     refuse_other_classes,
     say_missing,
@@ -57,6 +59,7 @@ class TrainOptions:
         residency: where features are kept: `disk`, `ram`, `gpu` or `auto`.
         checkpoint_seconds: seconds after the last checkpoint at which one is written within an epoch; 0: at every step.
         overrides: `key=value` settings.
+        preset: settings to start from in place of the task's defaults, and the dataset where none is named.
     """
 
     dataset: str | None = None
@@ -72,6 +75,7 @@ class TrainOptions:
     residency: str = "auto"
     checkpoint_seconds: float = 300.0
     overrides: tuple[str, ...] = ()
+    preset: Preset | None = None
 
     def named(self) -> dict[str, str]:
         """The settings that have options of their own, those that were given."""
@@ -97,12 +101,15 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     """A new run."""
     if options.run is not None:
         runs.refuse_taken(options.run)  # before minutes are spent on reading
-    inputs = find_inputs(options.dataset, options.root, options.cache, options.task)
+    if options.preset:
+        progress.say(f"preset: {options.preset.path}")
+    usual = options.preset.dataset if options.preset else ""
+    inputs = find_inputs(options.dataset or usual or None, options.root, options.cache, options.task)
     dataset = inputs.dataset
     config = settings(options, dataset.task)
     store = _store(inputs, every_tap(inputs.cache, config.modalities, config.codec), config.select, options, device)
     config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
-    train_data = ClipFeatures(store, labelled(dataset, "train"))
+    train_data = ClipFeatures(store, learnable(dataset))
     if not train_data.samples:
         raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
     if not train_data.held:
@@ -120,6 +127,7 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
         config,
         spec,
         dict(dataset.options),
+        options.preset.name if options.preset else "",
     )
     run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
     runs.write_start(run, run_config, runs.environment_of(inputs.cache, device, dataset, config.modalities))
@@ -142,13 +150,13 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
     store = _store(inputs, config.model.shapes, config.train.select, options, device)
-    train_data = ClipFeatures(store, labelled(inputs.dataset, "train"))
+    train_data = ClipFeatures(store, learnable(inputs.dataset))
     _fit(run, config, inputs, train_data, options, device)
     return run
 
 
 def settings(options: TrainOptions, task: str) -> TrainConfig:
-    """The settings of a new run: the task's defaults, the options, the `key=value` overrides, each checked.
+    """The settings of a new run: the task's defaults, the preset, the options, the `key=value` overrides, each checked.
 
     Raises:
         UsageError: unknown or impossible settings, or a stage that the task does not have.
@@ -157,7 +165,7 @@ def settings(options: TrainOptions, task: str) -> TrainConfig:
     both = {pair.partition("=")[0] for pair in options.overrides} & set(named)
     if both:
         raise UsageError(f"{', '.join(sorted(both))} given twice: as an option and as key=value")
-    config = override(from_dict(named, defaults_for(task)), options.overrides)
+    config = override(from_dict(named, _preset(options, defaults_for(task))), options.overrides)
     if config.method not in distill.names():
         raise unknown_name("method", config.method, distill.names())
     check_task(config, task)
@@ -171,9 +179,17 @@ def settings(options: TrainOptions, task: str) -> TrainConfig:
     return config
 
 
+def _preset(options: TrainOptions, base: TrainConfig) -> TrainConfig:
+    """`base` with the settings of the preset, where there is one."""
+    try:
+        return from_dict(options.preset.settings, base) if options.preset else base
+    except UsageError as error:
+        raise UsageError(f"preset {options.preset and options.preset.path}: {error}") from error
+
+
 def _refuse_changes(run: Path, config: RunConfig, options: TrainOptions) -> None:
     """A resumed run keeps its settings; saying other ones is a mistake worth stopping for."""
-    wanted = override(from_dict(options.named(), config.train), options.overrides).to_dict()
+    wanted = override(from_dict(options.named(), _preset(options, config.train)), options.overrides).to_dict()
     for key, value in config.train.to_dict().items():
         if wanted[key] != value:
             raise UsageError(f"run {run} was started with {key}={value}, it cannot go on with {key}={wanted[key]}")
@@ -216,6 +232,9 @@ def _fit(
     say_missing("training", train_data.missing, len(train_data), "left out")
     consequence = "scored as nothing found" if compared.held else "no epoch is validated, the last one is kept"
     say_missing("validation" if select == "val" else select, compared.missing, len(compared), consequence)
+    if not len(compared):
+        lacking = "dense events" if inputs.dataset.task == "parsing" else "labels"
+        progress.say(f"no sample of {select} has {lacking}: no epoch is validated, the last one is kept")
     if select == "test" and compared.held:
         progress.say(
             f"select=test: epochs are compared on the test split itself; scores are marked {TEST_SELECTED}, and no "

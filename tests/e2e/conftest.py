@@ -47,6 +47,7 @@ def reports(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("reports")
     toys = {
         "events": Toy("events"),
+        "parsing": Toy("parsing"),
         "segmentation": Toy("segmentation"),
         "hostile": Toy("events", hostile=True),
         "hostile-segmentation": Toy("segmentation", hostile=True),

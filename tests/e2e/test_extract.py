@@ -6,14 +6,12 @@ import json
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from avpipe.pipeline import open_cache
 
-AVPIPE = Path(sys.executable).with_name("avpipe")
 STUB = ("--visual", "stub", "--audio", "stub", "--weights", "random:0")
 TEST_VIT = ("--visual", "test_vit", "--image-size", "32", "--audio", "test_vit", "--weights", "random:0")
 
@@ -30,20 +28,10 @@ def test_two_workers_give_the_same_cache(own_ave, avpipe, tmp_path, backbone):
     assert one.unit_rows != two.unit_rows
 
 
-def test_two_extractions_at_once_share_one_cache(tiny_ave, avpipe, tmp_path):
-    command = [AVPIPE, "extract", "--dataset", "ave", "--root", tiny_ave.root, *STUB, "--json"]
-    both = [subprocess.Popen([*command, "--cache", "shared"], cwd=tmp_path, stdout=subprocess.PIPE) for _ in range(2)]
-    summaries = [json.loads(process.communicate(timeout=120)[0]) for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sum(summary["extracted"] for summary in summaries) == len(tiny_ave.ids)
-    avpipe("extract", "--dataset", "ave", "--root", tiny_ave.root, *STUB, "--cache", "alone")
-    assert open_cache(tmp_path / "shared").content_hash() == open_cache(tmp_path / "alone").content_hash()
-    avpipe("cache", "verify", "--cache", "shared")
-
-
-def test_a_second_run_computes_nothing_imports_no_torch_and_is_quick(own_ave, avpipe, tmp_path):
+@pytest.mark.alone
+def test_a_second_run_computes_nothing_imports_no_torch_and_is_quick(own_ave, avpipe_here, tmp_path):
     command = ["extract", "--dataset", "ave", *TEST_VIT]
-    avpipe(*command)
+    avpipe_here(*command)
     code = (
         f"import sys; sys.argv = ['avpipe', *{command!r}, '--json']\n"
         "from avpipe.cli.main import run\n"
@@ -57,45 +45,46 @@ def test_a_second_run_computes_nothing_imports_no_torch_and_is_quick(own_ave, av
     assert (summary["extracted"], summary["clips"], summary["left"]) == (0, len(own_ave.ids), 0)
 
 
-def test_a_cache_grows_by_clips_and_by_taps(own_ave, avpipe, tmp_path):
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
+def test_a_cache_grows_by_clips_and_by_taps(own_ave, avpipe_here, tmp_path):
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
     first = open_cache(tmp_path / "cache" / "ave")
     before = first.read(first.rows(own_ave.ids), ["visual/blocks.3"])["visual/blocks.3"]
-    assert set(first.arrays) == {"visual/frames", "audio/samples", "visual/blocks.3", "audio/blocks.3"}
+    taps = {f"{m}/blocks.3{kind}" for m in ("visual", "audio") for kind in ("", ".stats")}
+    assert set(first.arrays) == {"visual/frames", "audio/samples"} | taps
     own_ave.add(4)
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "blocks.3")
     for name in own_ave.ids[:6]:  # a further tap is made from the stored frames and samples, not from the videos
         own_ave.video(name).write_bytes(b"gone")
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all")
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "all")
     grown = open_cache(tmp_path / "cache" / "ave")
     assert sorted(grown.clips()) == sorted(own_ave.ids)
     again = grown.read(grown.rows(own_ave.ids[:6]), ["visual/blocks.3"])["visual/blocks.3"]
     np.testing.assert_array_equal(before, again)
-    avpipe("cache", "verify")
+    avpipe_here("cache", "verify")
 
 
-def test_a_grown_cache_equals_one_made_at_once(own_ave, avpipe, tmp_path):
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "blocks.0")
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all")
-    avpipe("extract", "--dataset", "ave", *STUB, "--layers", "all", "--cache", "once")
+def test_a_grown_cache_equals_one_made_at_once(own_ave, avpipe_here, tmp_path):
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "blocks.0")
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "all")
+    avpipe_here("extract", "--dataset", "ave", *STUB, "--layers", "all", "--cache", "once")
     grown = open_cache(tmp_path / "cache" / "ave")
     assert grown.content_hash() == open_cache(tmp_path / "once").content_hash()
 
 
-def test_dry_run_writes_nothing_and_foretells_the_bytes(own_ave, avpipe, tmp_path):
-    foretold = json.loads(avpipe("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
+def test_dry_run_writes_nothing_and_foretells_the_bytes(own_ave, avpipe_here, tmp_path):
+    foretold = json.loads(avpipe_here("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
     assert not (tmp_path / "cache").exists()
-    avpipe("extract", "--dataset", "ave", *STUB)
+    avpipe_here("extract", "--dataset", "ave", *STUB)
     arrays = open_cache(tmp_path / "cache" / "ave").arrays
     rows = 10 * len(own_ave.ids)
     found = {a["name"]: a["bytes"] for a in foretold["arrays"]}
     assert found == {name: array.row_bytes * rows for name, array in arrays.items()}
-    again = json.loads(avpipe("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
+    again = json.loads(avpipe_here("extract", "--dataset", "ave", *STUB, "--dry-run", "--json").stdout)
     assert (again["clips"], again["bytes"]) == (0, 0)
 
 
-def test_frames_and_samples_are_the_media(own_ave, avpipe, tmp_path):
-    avpipe("extract", "--dataset", "ave", *STUB)
+def test_frames_and_samples_are_the_media(own_ave, avpipe_here, tmp_path):
+    avpipe_here("extract", "--dataset", "ave", *STUB)
     cache = open_cache(tmp_path / "cache" / "ave")
     for number, name in enumerate(own_ave.ids):
         stored = cache.read(cache.rows([name]), ["visual/frames", "audio/samples"])
@@ -107,12 +96,12 @@ def test_frames_and_samples_are_the_media(own_ave, avpipe, tmp_path):
         assert abs(int(spectrum.argmax()) - expected) < 3
 
 
-def test_status_and_show_speak_of_the_cache(own_ave, avpipe, tmp_path):
-    avpipe("extract", "--dataset", "ave", *STUB)
-    shown = json.loads(avpipe("cache", "show", "--json").stdout)
+def test_status_and_show_speak_of_the_cache(own_ave, avpipe_here, tmp_path):
+    avpipe_here("extract", "--dataset", "ave", *STUB)
+    shown = json.loads(avpipe_here("cache", "show", "--json").stdout)
     assert shown["content_hash"] == open_cache(tmp_path / "cache" / "ave").content_hash()
-    status = json.loads(avpipe("status", "--json").stdout)
+    status = json.loads(avpipe_here("status", "--json").stdout)
     assert status["clips"]["done"] == len(own_ave.ids)
     assert status["clips"]["left"] == 0
-    avpipe("cache", "show")
-    avpipe("status")
+    avpipe_here("cache", "show")
+    avpipe_here("status")

@@ -26,24 +26,26 @@ def _options(modality: str, layers: str = MORE, codec: str = "float16") -> list[
     return ["--modality", modality, *backbones[modality], "--layers", layers, "--dtype", codec]
 
 
-def test_codecs_have_names_and_modalities_can_be_left_out(own_ave, avpipe, tmp_path):
+def test_codecs_have_names_and_modalities_can_be_left_out(own_ave, avpipe_here, tmp_path):
     command = ("extract", "--dataset", "ave", "--cache", "c")
-    avpipe(*command, *_options("audio", FEW, "float32"))
-    assert set(open_cache(tmp_path / "c").arrays) == {"audio/samples", "audio/blocks.0@float32"}
+    avpipe_here(*command, *_options("audio", FEW, "float32"))
+    arrays = {"audio/samples", "audio/blocks.0@float32", "audio/blocks.0@float32.stats"}
+    assert set(open_cache(tmp_path / "c").arrays) == arrays
     assert open_cache(tmp_path / "c").arrays["audio/blocks.0@float32"].dtype == "float32"
-    avpipe(*command, *_options("both", FEW))
+    avpipe_here(*command, *_options("both", FEW))
     for name in own_ave.ids:
         own_ave.video(name).unlink()
-    avpipe(*command, *_options("both", FEW, "float32"))
-    taps = {f"{m}/blocks.0{codec}" for m in ("visual", "audio") for codec in ("", "@float32")}
+    avpipe_here(*command, *_options("both", FEW, "float32"))
+    kinds = ("", ".stats", "@float32", "@float32.stats")
+    taps = {f"{m}/blocks.0{kind}" for m in ("visual", "audio") for kind in kinds}
     assert set(open_cache(tmp_path / "c").arrays) == {"audio/samples", "visual/frames"} | taps
     assert sorted(open_cache(tmp_path / "c").clips()) == sorted(own_ave.ids)
 
 
-def test_options_of_a_modality_that_is_left_out(own_ave, avpipe, tmp_path):
-    done = avpipe("extract", "--dataset", "ave", "--modality", "visual", *extracting.STUB, check=2)
+def test_options_of_a_modality_that_is_left_out(own_ave, avpipe_here, tmp_path):
+    done = avpipe_here("extract", "--dataset", "ave", "--modality", "visual", *extracting.STUB, check=2)
     assert "--modality visual leaves audio out" in done.stderr
-    done = avpipe("extract", "--dataset", "ave", "--modality", "visuel", *extracting.STUB, check=2)
+    done = avpipe_here("extract", "--dataset", "ave", "--modality", "visuel", *extracting.STUB, check=2)
     assert "did you mean 'visual'?" in done.stderr
     assert not (tmp_path / "cache").exists()
 

@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.alone
 def test_help_answers_in_half_a_second(avpipe):
     avpipe("--help")  # the first call may compile bytecode
     seconds = []

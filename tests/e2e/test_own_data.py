@@ -40,7 +40,7 @@ def own(tmp_path):
     return write
 
 
-def test_a_table_is_extracted_once_and_read_alike_ever_after(own, avpipe, tmp_path):
+def test_a_table_is_extracted_once_and_read_alike_ever_after(own, avpipe, avpipe_here, tmp_path):
     clips = own(6)
     done = avpipe("extract", "--dataset", "data/events.csv", "segments=4", *STUB, "--json", check=3)
     said = (
@@ -61,16 +61,16 @@ def test_a_table_is_extracted_once_and_read_alike_ever_after(own, avpipe, tmp_pa
     assert cache.dataset["options"] == {"segments": "4", "segment_seconds": "1", "frame_position": "0.5"}
     lengths = {clip: rows.segments for clip, rows in cache.clips().items()}
     assert lengths == {clip.name: min(4, clip.segments) for clip in clips}
-    again = avpipe("extract", "--dataset", "data/events.csv", *STUB, "--json", check=3)
+    again = avpipe_here("extract", "--dataset", "data/events.csv", *STUB, "--json", check=3)
     assert json.loads(again.stdout)["extracted"] == 0
-    refused = avpipe("extract", "--dataset", "data/events.csv", "segments=5", *STUB, check=2)
+    refused = avpipe_here("extract", "--dataset", "data/events.csv", "segments=5", *STUB, check=2)
     assert "made with segments=4, not with segments=5" in refused.stderr
     shard = next(cache.path.glob("visual/blocks.3/c.*"))
     content = bytearray(shard.read_bytes())
     content[100:200] = bytes(100)
     shard.write_bytes(content)
-    avpipe("cache", "repair")
-    avpipe("cache", "verify")
+    avpipe_here("cache", "repair")
+    avpipe_here("cache", "verify")
 
 
 @pytest.mark.slow

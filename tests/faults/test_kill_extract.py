@@ -28,14 +28,6 @@ def _command(root: Path, cache: Path, *more: object) -> list[str]:
     return [str(AVPIPE), *map(str, fixed), *map(str, more)]
 
 
-@pytest.fixture(scope="module")
-def expected(tiny_ave, tmp_path_factory) -> str:
-    """Content hash of an unbroken extraction by one process."""
-    cache = tmp_path_factory.mktemp("unbroken") / "c"
-    subprocess.run(_command(tiny_ave.root, cache), check=True, capture_output=True)
-    return open_cache(cache).content_hash()
-
-
 def _assert_whole(cache: Path, dataset, expected: str) -> None:
     found = open_cache(cache)
     assert found.content_hash() == expected
@@ -102,9 +94,9 @@ class Pair:
         return (len(extracting.pairs(computed)) - len(kept)) // arrays
 
 
-@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [10, pytest.param(200, marks=pytest.mark.slow)])
 @pytest.mark.timeout(1800)
-def test_two_writers_are_killed_again_and_again(tiny_ave, expected, tmp_path, kills):
+def test_two_writers_are_killed_again_and_again(tiny_ave, tiny_hash, tmp_path, kills):
     rng, done, killed, again, caches = random.Random(kills), 0, 0, 0, 0
     while done < kills:
         folder = tmp_path / f"{caches}"
@@ -112,18 +104,19 @@ def test_two_writers_are_killed_again_and_again(tiny_ave, expected, tmp_path, ki
         pair = Pair(tiny_ave.root, folder / "c", folder / "log", rng)
         pair.kill_until_done(kills - done)
         pair.finish()
-        _assert_whole(pair.cache, tiny_ave, expected)
+        _assert_whole(pair.cache, tiny_ave, tiny_hash)
         again += pair.assert_little_was_done_twice()
         done, killed, caches = done + pair.instants, killed + len(pair.killed), caches + 1
     assert again <= 2 * killed, "a unit has two clips"
     print(f"\n{done} kills of {killed} processes over {caches} caches; {again} clips of {caches * 40} computed again")
 
 
+@pytest.mark.parametrize("most", [2, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.timeout(400)
-def test_kills_of_an_extraction_on_dask(tiny_ave, expected, tmp_path):
+def test_kills_of_an_extraction_on_dask(tiny_ave, tiny_hash, tmp_path, most):
     rng, cache, kills = random.Random(2), tmp_path / "c", 0
     command = _command(tiny_ave.root, cache, "--workers", 2)
-    while kills < 3:
+    while kills < most:
         before = extracting.records(cache)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         extracting.until(lambda before=before: extracting.records(cache) > before)
@@ -131,7 +124,7 @@ def test_kills_of_an_extraction_on_dask(tiny_ave, expected, tmp_path):
         process.kill()
         kills += process.wait() == -signal.SIGKILL
     subprocess.run(command, check=True, capture_output=True)
-    _assert_whole(cache, tiny_ave, expected)
+    _assert_whole(cache, tiny_ave, tiny_hash)
 
 
 def test_no_child_outlives_a_killed_extraction(tiny_ave, tmp_path):

@@ -86,6 +86,7 @@ def test_a_writer_that_does_not_renew_loses_its_lease_and_does_not_get_it_back(t
         assert b.claim(0)
 
 
+@pytest.mark.alone
 def test_a_lease_is_renewed_as_long_as_its_writer_lives(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
     path = tmp_path / "c"
@@ -101,6 +102,7 @@ def test_a_lease_is_renewed_as_long_as_its_writer_lives(tmp_path, monkeypatch):
     assert "lease-renewal" not in [thread.name for thread in threading.enumerate()]
 
 
+@pytest.mark.alone
 def test_a_lease_is_not_renewed_for_a_writer_that_hangs(tmp_path, monkeypatch):
     monkeypatch.setattr(lease, "LEASE_SECONDS", 0.4)
     monkeypatch.setattr(lease, "STALLED_SECONDS", 0.6)

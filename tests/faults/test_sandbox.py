@@ -151,6 +151,7 @@ def test_workers_run_side_by_side(stubs):
         assert len({future.result(20).provenance["pid"] for future in futures}) == 2
 
 
+@pytest.mark.alone
 def test_closing_ends_children_and_cancels_what_waits(stubs):
     with DecodePool(SPEC, decode=stubs.decode) as pool:
         pid = int(pool.submit(GOOD).result(20).provenance["pid"])

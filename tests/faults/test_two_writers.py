@@ -45,7 +45,7 @@ def _is_stopped(process) -> bool:
     return process.poll() is None and psutil.Process(process.pid).status() == psutil.STATUS_STOPPED
 
 
-def test_two_extractions_share_the_units_and_do_nothing_twice(tiny_ave, tmp_path):
+def test_two_extractions_share_the_units_and_do_nothing_twice(tiny_ave, tiny_hash, tmp_path):
     cache, log = tmp_path / "c", tmp_path / "log"
     both = [extracting.start(tiny_ave.root, cache, log) for _ in range(2)]
     for process in both:
@@ -56,6 +56,7 @@ def test_two_extractions_share_the_units_and_do_nothing_twice(tiny_ave, tmp_path
     assert len(extracting.pairs(done)) == len(set(extracting.pairs(done))) == 40 * len(open_cache(cache).arrays)
     assert sorted(done) == sorted(process.pid for process in both), "one of them found nothing to do"
     assert list((cache / "ledger" / "leases").glob("0*")) == []
+    _assert_whole(cache, tiny_ave, tiny_hash)
 
 
 @pytest.mark.slow

@@ -209,6 +209,7 @@ def test_requests_that_cannot_be_met_are_refused(tmp_path):
         ArraySpec("visual/x", (1,), "complex64")
 
 
+@pytest.mark.alone
 def test_two_thousand_units_open_and_plan_in_a_moment(tmp_path):
     path, count = tmp_path / "c", 2000
     wanted = [(f"clip{i}", 1, "") for i in range(count)]

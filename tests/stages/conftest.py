@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from features_toy import fill_cache, make_events, make_masks
+from features_toy import fill_cache, make_events, make_masks, make_parsing
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -19,7 +19,7 @@ def one_thread():
 @pytest.fixture
 def make_toy():
     """Makers of toys of a test's own: `make_toy["events"](folder, ...)`."""
-    return {"events": make_events, "masks": make_masks}
+    return {"events": make_events, "masks": make_masks, "parsing": make_parsing}
 
 
 @pytest.fixture(name="fill_cache")

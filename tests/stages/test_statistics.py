@@ -65,7 +65,10 @@ def test_a_cache_from_before_stays_without(cached, tmp_path):
     extract(dataset, replace(old, statistics=frozenset()))
     again = stub_job(dataset, tmp_path / "c", "visual", "audio", layers="last:2")
     assert again.statistics == frozenset()
-    assert stub_job(dataset, tmp_path / "c", "visual", layers="all").statistics == {"visual/blocks.0", "visual/blocks.1"}
+    assert stub_job(dataset, tmp_path / "c", "visual", layers="all").statistics == {
+        "visual/blocks.0",
+        "visual/blocks.1",
+    }
     assert stub_job(dataset, job.cache, "visual", layers="last:2").statistics == {"visual/blocks.2", "visual/blocks.3"}
     store = FeatureStore(open_cache(tmp_path / "c"), {"visual": ("blocks.3",)}, [c.id for c in dataset.clips])
     assert store.statistics == {}

@@ -11,6 +11,7 @@ from avpipe.pipeline.cache import ArraySpec, CacheWriter
 
 CHANNELS, PREFIX, GRID, AUDIO_TOKENS = 16, 1, (4, 4), 9
 CLASSES = ("Church bell", "Bark", "Helicopter")
+PARSED = ("Dog", "Violin_fiddle", "Helicopter")
 SPLITS = {"train": 24, "val": 8, "test": 8}
 LOOKS = np.random.default_rng(1).normal(size=(3, CHANNELS)) * 2
 SOUNDS = np.random.default_rng(2).normal(size=(3, CHANNELS)) * 2
@@ -109,3 +110,45 @@ def make_masks(base: Path, *, lacking: tuple[int, ...] = ()) -> Toy:
     (folder / "ms3_meta_data.csv").write_text("\n".join(table) + "\n")
     fill_cache(cache, {"name": "avsbench", "root": str(folder.parent)}, tokens)
     return Toy("avsbench", folder.parent, cache)
+
+
+def make_parsing(base: Path, *, lacking: tuple[int, ...] = (), modalities=("visual", "audio")) -> Toy:
+    """LLP's layout without media: one or two classes a clip, each heard, seen or both, in stretches of its own.
+
+    Args:
+        base: an empty folder.
+        lacking: numbers of clips that are not put into the cache.
+        modalities: what the cache holds.
+    """
+    rng = np.random.default_rng(7)
+    folder, cache = base / "data" / "llp" / "data", base / "cache" / "llp"
+    folder.mkdir(parents=True)
+    header = "filename\tonset\toffset\tevent_labels"
+    dense, tokens = {"audio": [header], "visual": [header]}, {}
+    numbers = iter(range(sum(SPLITS.values())))
+    for split, count in SPLITS.items():
+        rows = ["filename\tevent_labels"]
+        for number in [next(numbers) for _ in range(count)]:
+            name = f"{'-' if number % 2 else 'a'}cl_p{number:06d}_30_40"
+            kinds = rng.permutation(3)[: 1 + number % 2]
+            rows.append(f"{name}\t{','.join(PARSED[kind] for kind in kinds)}")
+            made = {
+                "visual": rng.normal(size=(10, PREFIX + 16, CHANNELS)),
+                "audio": rng.normal(size=(10, AUDIO_TOKENS, CHANNELS)),
+            }
+            for kind in kinds:
+                mode = rng.choice(["both", "both", "audio", "visual"])
+                for modality, kinds_of, places in (("audio", SOUNDS, slice(2, 5)), ("visual", LOOKS, slice(3, 6))):
+                    if mode not in ("both", modality):
+                        continue
+                    start, end = int(rng.integers(0, 4)), int(rng.integers(6, 11))
+                    made[modality][start:end, places] += 3 * kinds_of[kind]
+                    if split != "train":
+                        dense[modality].append(f"{name}\t{start}\t{end}\t{PARSED[kind]}")
+            if number not in lacking:
+                tokens[name] = {m: made[m] for m in modalities}
+        (folder / f"AVVP_{split}{'' if split == 'train' else '_pd'}.csv").write_text("\n".join(rows) + "\n")
+    for modality, rows in dense.items():
+        (folder / f"AVVP_eval_{modality}.csv").write_text("\n".join(rows) + "\n")
+    fill_cache(cache, {"name": "llp", "root": str(folder.parent)}, tokens)
+    return Toy("llp", folder.parent, cache)

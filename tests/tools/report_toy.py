@@ -1,6 +1,6 @@
 """A made-up report for the tests of its page: the data that `page.render` takes, with real media and known mistakes.
 
-python tests/tools/report_toy.py FOLDER    writes events.html, segmentation.html and thousand.html to look at
+python tests/tools/report_toy.py FOLDER    writes pages to look at: events.html, parsing.html, segmentation.html, ...
 """
 
 from __future__ import annotations
@@ -17,7 +17,21 @@ from report_tables import COSTS, LAYERS, epoch, layer, protocol
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = ("Church bell", "Male speech, man speaking", "Bark", "Helicopter", "Violin, fiddle", "Truck", "background")
-SEGMENTS = {"events": 10, "segmentation": 5}
+SEGMENTS = {"events": 10, "parsing": 10, "segmentation": 5}
+MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou"}
+METRICS = {
+    "events": ["accuracy"],
+    "parsing": [
+        *("segment_audio", "segment_visual", "segment_audio_visual", "segment_type_av", "segment_event_av"),
+        *("event_audio", "event_visual", "event_audio_visual", "event_type_av", "event_event_av"),
+    ],
+    "segmentation": ["miou", "fscore"],
+}
+PROTOCOLS = {
+    "events": ["ave-segment-accuracy"],
+    "parsing": ["llp-official"],
+    "segmentation": ["avsbench-batch4", "avsbench-set"],
+}
 FRAME_POSITION = 0.9375  # late, as a dataset may have it: what belongs to a frame must not be shown over another
 MECHANISMS = (
     ("kept", "kept: a plain mix of frozen tokens"),
@@ -40,7 +54,7 @@ class Toy:
         self.classes = [SCRIPT, *CLASSES[1:]] if hostile else list(CLASSES)
         self._rng = np.random.default_rng(7)
         self._details, self._ballast, self._hostile = details, ballast, hostile
-        make = self._event_clip if task == "events" else self._mask_clip
+        make = {"events": self._event_clip, "parsing": self._lane_clip, "segmentation": self._mask_clip}[task]
         self.clips = sorted((make(i) for i in range(clips)), key=lambda clip: clip["score"])
         for place, clip in enumerate(self.clips):
             clip["detail"] = place < details
@@ -87,6 +101,32 @@ class Toy:
             "certainty": np.round(rng.uniform(0.4, 1, self.segments), 3).tolist(),
         }
 
+    def _lane_clip(self, number: int) -> dict[str, Any]:
+        """A class that is heard and seen, found but for its edges; in some clips nothing is heard."""
+        lanes: dict[str, list[dict[str, Any]]] = {"audio": [], "visual": []}
+        for place, modality in enumerate(lanes):
+            if number % 4 == 3 and place == 0:
+                continue
+            truth, predicted = np.zeros((2, self.segments), dtype=int)
+            first = int(self._rng.integers(0, 4))
+            truth[first : first + 4] = 1
+            predicted[first + number % 3 : first + 4 + number % 2] = 1
+            lanes[modality].append(self._lane(number % len(CLASSES), truth, predicted))
+            for other in range(1, 1 + (number == 0) * 4):  # the first clip has more than the list shows
+                lanes[modality].append(self._lane((number + other) % len(CLASSES), 0 * truth, 1 - truth))
+        return {
+            "id": f"x{number:04d}_aB-c_30_40",
+            "score": round(number / 20, 3),
+            "segments": self.segments,
+            "held": number % 11 != 10,
+            "lanes": lanes,
+        }
+
+    def _lane(self, class_id: int, truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        chance = np.round(np.where(predicted, 0.5, 0) + self._rng.uniform(0, 0.5, self.segments), 3)
+        on = {"truth": truth.tolist(), "predicted": predicted.tolist()}
+        return {"class": class_id, **on, "chance": chance.tolist(), "whole": 0.625}
+
     def _mask_clip(self, number: int) -> dict[str, Any]:
         iou = np.round(self._rng.uniform(0.2, 0.95, self.segments), 3).tolist()
         values: list[float | None] = [*iou[:-1], None] if number % 4 == 1 else iou
@@ -119,11 +159,12 @@ class Toy:
             noise = self._rng.uniform(0, 0.15, (rows, columns))
             maps[t, tap, mechanism] = np.exp(-distance / (6 - 2 * tap)) + noise
         maps *= 255 / maps.max((-1, -2), keepdims=True)
+        by_tap = maps.round().astype(np.uint8).swapaxes(0, 1)
         return {
-            "grid": [rows, columns],
             "taps": taps,
+            "grids": [[rows, columns] for _ in taps],
             "mechanisms": [{"key": key, "label": label} for key, label in MECHANISMS],
-            "maps": base64.b64encode(maps.round().astype(np.uint8).tobytes()).decode(),
+            "maps": [base64.b64encode(one.tobytes()).decode() for one in by_tap],
             "prefix_share": np.round(self._rng.uniform(0, 0.4, maps.shape[:3]), 3).tolist(),
             "gate": {"blocks.3": 0.03, "blocks.7": 0.241, "blocks.11": 0.4},
         }
@@ -139,11 +180,9 @@ class Toy:
         }
 
     def _data(self) -> dict[str, Any]:
-        events = self.task == "events"
-        main = "accuracy" if events else "miou"
-        metrics = [main] if events else [main, "fscore"]
+        events, masks = self.task == "events", self.task == "segmentation"
+        main, metrics = MAIN[self.task], METRICS[self.task]
         hostile = f" {SCRIPT} and `{SCRIPT}`" if self._hostile else ""
-        protocols = ["ave-segment-accuracy"] if events else ["avsbench-batch4", "avsbench-set"]
         return {
             "format": 1,
             "title": SCRIPT if self._hostile else f"toy-{self.task}-mettle",
@@ -151,7 +190,7 @@ class Toy:
             "avpipe": "0.1.0",
             "run": {
                 "folder": f"runs/toy-{self.task}-mettle",
-                "dataset": "ave" if events else "avsbench-ms3",
+                "dataset": {"events": "ave", "parsing": "llp", "segmentation": "avsbench-ms3"}[self.task],
                 "split": "test",
                 "task": self.task,
                 "method": "mettle",
@@ -178,12 +217,13 @@ class Toy:
                 "fingerprints": {"visual": "6b0f" * 8, "audio": "91ce" * 8},
             },
             "notes": [note + hostile for note in NOTES],
-            "classes": self.classes if events else [],
+            "classes": [] if masks else self.classes,
             "segment_seconds": 1.0,
             "frame_position": FRAME_POSITION,
             "curves": {"score": f"val_{main}", "epochs": [epoch(number, f"val_{main}") for number in range(1, 13)]},
-            "scores": {"main": main, "protocols": [protocol(name, metrics) for name in protocols]},
+            "scores": {"main": main, "protocols": [protocol(name, metrics) for name in PROTOCOLS[self.task]]},
             "confusion": self._confusion() if events else None,
+            "class_scores": self._class_scores() if self.task == "parsing" else None,
             "layers": {
                 "metric": main,
                 "base": 0.812,
@@ -200,9 +240,16 @@ class Toy:
             np.add.at(counts, (clip["truth"], clip["predicted"]), 1)
         return {"classes": self.classes, "counts": counts.tolist()}
 
+    def _class_scores(self) -> list[dict[str, Any]]:
+        counts = {"true": 20, "predicted": 15, "hits": 10, "f": 20 / 35}
+        never = {"true": 0, "predicted": 0, "hits": 0, "f": None}
+        return [
+            {"class": number, "audio": counts, "visual": counts if number else never} for number in range(len(CLASSES))
+        ]
+
 
 def _spec(mark: str, modality: str, grid: list[int], about: dict[str, Any]) -> dict[str, Any]:
-    backbone = {"model": "test_vit", "family": "timm-vit", "modality": modality, "grid": grid}
+    backbone = {"model": "test_vit", "family": "timm", "modality": modality, "grid": grid}
     return {"fingerprint": mark * 8, "fields": {"backbone": backbone, "batch": 10, "media": about}}
 
 
@@ -218,6 +265,7 @@ def write(toy: Toy, path: Path) -> Path:
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
     write(Toy("events", 60), folder / "events.html")
+    write(Toy("parsing"), folder / "parsing.html")
     write(Toy("segmentation"), folder / "segmentation.html")
     write(Toy("events", 1000, 24, ballast=400_000), folder / "thousand.html")
     write(Toy("events", hostile=True), folder / "hostile.html")
