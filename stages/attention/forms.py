@@ -13,7 +13,7 @@ from torch import Tensor
 
 from avpipe.stages.attention.projections import fold_keys, project_sums
 from avpipe.stages.attention.stored import StoredTokens
-from avpipe.stages.attention.token_pass import ALL, NONE, token_pass
+from avpipe.stages.attention.token_pass import ALL, NONE, balanced, token_pass
 
 Form = Literal["auto", "absorbed", "projected"]
 SUM_TOKENS = 24
@@ -66,12 +66,13 @@ def attend(
     w_k: Tensor,
     w_v: Tensor,
     gain: Tensor,
+    bias: Tensor,
     *,
     heads: int,
     keep: Tensor | None = None,
     form: Form = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """Multi-head attention of K queries over LayerNorm(x) without bias, `softmax(q k^T / sqrt(R/H)) v`.
+    """Multi-head attention of K queries over LayerNorm(x), `softmax(q k^T / sqrt(R/H)) v`.
 
     LayerNorm's bias adds `bias @ w_v` to the result, and cancels in the scores as any bias on the keys does.
 
@@ -81,6 +82,7 @@ def attend(
         w_k: key projection `[C, R]`.
         w_v: value projection `[C, R]`.
         gain: LayerNorm's gain `[C]`.
+        bias: LayerNorm's bias `[C]`.
         heads: H; divides R.
         keep: queries `[K, C]` of a `mix` that is made in the same pass over the tokens.
         form: `absorbed`, `projected`, or `auto` for what costs less.
@@ -90,7 +92,7 @@ def attend(
     """
     if form == "auto":
         form = cheaper_form(len(q), heads, q.shape[1], (tokens.values.shape[1], len(w_k)))
-    return (_absorbed if form == "absorbed" else _projected)(q, tokens, w_k, w_v, gain, heads, keep)
+    return (_absorbed if form == "absorbed" else _projected)(q, tokens, w_k, w_v, gain, bias, heads, keep)
 
 
 def fold_queries(q: Tensor, w_k: Tensor, gain: Tensor, heads: int) -> Tensor:
@@ -111,7 +113,14 @@ def fold_queries(q: Tensor, w_k: Tensor, gain: Tensor, heads: int) -> Tensor:
 
 
 def _absorbed(
-    q: Tensor, tokens: StoredTokens, w_k: Tensor, w_v: Tensor, gain: Tensor, heads: int, keep: Tensor | None
+    q: Tensor,
+    tokens: StoredTokens,
+    w_k: Tensor,
+    w_v: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    heads: int,
+    keep: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """No keys and no values: K * H folded queries, and w_v after the weighted sums."""
     (k, r), c = q.shape, len(w_k)
@@ -122,12 +131,19 @@ def _absorbed(
     sums, _ = token_pass(centered(rows.reshape(-1, c), -1), q.new_empty(0, c), tokens, plain)
     s = len(sums)
     mixed, by_head = torch.split(sums.view(s * k, mixes + heads, c), [mixes, heads], dim=1)
-    out = project_sums(by_head.transpose(0, 1), gain, w_v)  # H S*K R/H
+    out = project_sums(by_head.transpose(0, 1), gain, bias, w_v)  # H S*K R/H
     return mixed.reshape(s, k * mixes, c), out.transpose(0, 1).reshape(s, k, r)
 
 
 def _projected(
-    q: Tensor, tokens: StoredTokens, w_k: Tensor, w_v: Tensor, gain: Tensor, heads: int, keep: Tensor | None
+    q: Tensor,
+    tokens: StoredTokens,
+    w_k: Tensor,
+    w_v: Tensor,
+    gain: Tensor,
+    bias: Tensor,
+    heads: int,
+    keep: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Keys and values from one product; the mean and deviation of LayerNorm stay folded."""
     (k, r), c = q.shape, len(w_k)
@@ -137,6 +153,8 @@ def _projected(
     s, _, n = products.shape
     key, value = products.view(s * heads, 2, r // heads, n).unbind(1)  # S*H R/H N
     query = (q / math.sqrt(r // heads)).view(k, heads, -1).transpose(0, 1)  # H K R/H
-    weights = torch.bmm(query.repeat(s, 1, 1), key).softmax(dim=-1)  # S*H K N
-    out = torch.bmm(weights, value.transpose(1, 2)).view(s, heads, k, r // heads)
-    return mixed, out.transpose(1, 2).reshape(s, k, r)
+    scores = torch.bmm(query.repeat(s, 1, 1).to(key.dtype), key)  # S*H K N
+    if scores.requires_grad:
+        scores.register_hook(lambda d_scores: balanced(d_scores.clone()))
+    out = torch.bmm(scores.softmax(dim=-1), value.transpose(1, 2)).view(s, heads, k, r // heads)
+    return mixed, out.transpose(1, 2).reshape(s, k, r) + bias @ w_v

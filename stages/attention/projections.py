@@ -39,48 +39,49 @@ class _FoldKeys(torch.autograd.Function):
         return d_q, d_w
 
 
-def project_sums(sums: Tensor, gain: Tensor, w_v: Tensor) -> Tensor:
-    """`(sums - mean_C(sums)) * gain @ w_v`, each head with its part of `w_v`.
+def project_sums(sums: Tensor, gain: Tensor, bias: Tensor, w_v: Tensor) -> Tensor:
+    """`((sums - mean_C(sums)) * gain + bias) @ w_v`: the rest of LayerNorm, and each head's part of the projection.
 
-    Gain and mean are folded into a map that exists for the moment alone and is made again in the backward pass: kept
-    for it, it would be larger than all else that is.
+    What is in the brackets is made again in the backward pass: kept for it, it would be as large as the sums.
 
     Args:
-        sums: `[H, M, C]`.
+        sums: weighted sums of tokens without mean, `[H, M, C]`; each row's weights sum to one.
         gain: LayerNorm's gain `[C]`.
+        bias: LayerNorm's bias `[C]`.
         w_v: value projection `[C, R]`, head after head.
 
     Returns:
         `[H, M, R/H]`, in the type of `sums`.
     """
-    out: Tensor = _ProjectSums.apply(sums, gain.to(sums.dtype), w_v.to(sums.dtype))
+    out: Tensor = _ProjectSums.apply(sums, gain.to(sums.dtype), bias.to(sums.dtype), w_v.to(sums.dtype))
     return out
 
 
 class _ProjectSums(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, sums: Tensor, gain: Tensor, w_v: Tensor) -> Tensor:
-        ctx.save_for_backward(sums, gain, w_v)
+    def forward(ctx: Any, sums: Tensor, gain: Tensor, bias: Tensor, w_v: Tensor) -> Tensor:
+        ctx.save_for_backward(sums, gain, bias, w_v)
         with torch.autocast(sums.device.type, enabled=False):
-            return torch.bmm(sums, _folded(gain, w_v, len(sums)))
+            return torch.bmm(torch.addcmul(bias, _less_mean(sums), gain), _by_head(w_v, len(sums)))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        sums, gain, w_v = ctx.saved_tensors
-        d_folded = torch.empty_like(w_v, memory_format=torch.contiguous_format)
+    def backward(ctx: Any, d_out: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        sums, gain, bias, w_v = ctx.saved_tensors
+        d_w = torch.empty_like(w_v, memory_format=torch.contiguous_format)
         with torch.autocast(sums.device.type, enabled=False):
-            d_sums = torch.bmm(d_out, _folded(gain, w_v, len(sums)).transpose(1, 2))
-            torch.bmm(sums.transpose(1, 2), d_out, out=_by_head(d_folded, len(sums)))
-        d_folded.sub_(d_folded.mean(dim=0))
-        d_gain = torch.linalg.vecdot(d_folded, w_v)
-        return d_sums, d_gain, d_folded.mul_(gain[:, None])
+            centred = _less_mean(sums)
+            normed = torch.addcmul(bias, centred, gain)
+            torch.bmm(normed.transpose(1, 2), d_out, out=_by_head(d_w, len(sums)))
+            d_normed = torch.bmm(d_out, _by_head(w_v, len(sums)).transpose(1, 2), out=normed)
+        d_bias = d_normed.sum(dim=(0, 1))
+        d_gain = centred.mul_(d_normed).sum(dim=(0, 1))
+        d_sums = d_normed.mul_(gain)
+        return d_sums.sub_(d_sums.mean(dim=-1, keepdim=True)), d_gain, d_bias, d_w
 
 
-def _folded(gain: Tensor, w_v: Tensor, heads: int) -> Tensor:
-    """`[H, C, R/H]`: the projection with the gain, centred over C."""
-    folded = gain[:, None] * w_v
-    return _by_head(folded.sub_(folded.mean(dim=0)), heads)
+def _less_mean(sums: Tensor) -> Tensor:
+    return sums - sums.mean(dim=-1, keepdim=True)
 
 
 def _by_head(w: Tensor, heads: int) -> Tensor:

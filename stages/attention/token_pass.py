@@ -2,8 +2,8 @@
 
 Legend: S segments, N tokens, C channels, Q queries, P directions.
 
-Kept for the backward pass: the stored tokens themselves (no copy, whatever their type), rstd `[S, N]`, the weights
-`[S, Q, N]` and the sums `[S, Q, C]` that were returned. Float values of the tokens exist for one block at a time.
+Kept for the backward pass: the stored tokens themselves (no copy, whatever their type), rstd `[S, N]` and the weights
+`[S, Q, N]`. Float values of the tokens exist for one block at a time.
 """
 
 from __future__ import annotations
@@ -109,41 +109,58 @@ class _TokenPass(torch.autograd.Function):
             work = _Forward(queries.to(dtype), directions.to(dtype), tokens, plain)
             sums = work.run()
         ctx.plain, ctx.types = plain, (queries.dtype, directions.dtype)
-        ctx.save_for_backward(values, work.rstd, scales, work.weights, sums)
+        ctx.save_for_backward(values, work.rstd, scales, work.weights)
         return sums, work.products
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_sums: Tensor, d_products: Tensor) -> tuple[Tensor | None, ...]:
-        values, rstd, scales, weights, sums = ctx.saved_tensors
-        blocks = Blocks(StoredTokens(values, rstd, scales), sums.dtype)
-        d_queries = sums.new_zeros(sums.shape[1:])
-        d_directions = sums.new_zeros(d_products.shape[1], values.shape[2])
+        values, rstd, scales, weights = ctx.saved_tensors
+        blocks = Blocks(StoredTokens(values, rstd, scales), weights.dtype)
+        d_queries = weights.new_zeros(d_sums.shape[1:])
+        d_directions = weights.new_zeros(d_products.shape[1], values.shape[2])
         with torch.autocast(values.device.type, enabled=False):
             for segments, parts in blocks.groups():
-                d_out = d_sums[segments]
-                mean = (d_out * sums[segments]).sum(dim=-1, keepdim=True)  # of the weights' gradient, by the weights
+                if len(d_queries):
+                    d_scores = _score_gradients(blocks, segments, parts, (d_sums, weights, rstd), ctx.plain)
                 for tokens in parts:
                     block, by = blocks.read(segments, tokens), rstd[segments, None, tokens]
                     rows = block.reshape(-1, block.shape[-1])
                     if len(d_queries):
-                        d_weights = _times(d_out, block)
-                        _normed(d_weights, by, ctx.plain)
-                        d_scores = d_weights.sub_(mean).mul_(weights[segments, :, tokens]).mul_(by)
-                        d_queries.addmm_(_flat(d_scores), rows)
+                        d_queries.addmm_(_flat(d_scores[..., tokens].mul_(by)), rows)
                     if len(d_directions):
                         d_directions.addmm_(_flat(d_products[segments, :, tokens] * by), rows)
         queries_type, directions_type = ctx.types
         return d_queries.to(queries_type), d_directions.to(directions_type), None, None, None, None
 
 
+def balanced(d_scores: Tensor) -> Tensor:
+    """Gradients of scores, `[..., N]`, made to sum to 0 over the tokens, as those of a softmax do; changed in place.
+
+    Rounding leaves a sum that is not quite 0, and what the scores' gradients multiply next are the tokens: a channel
+    that is far from 0 in all of them would turn that rest into its own size. It goes to the first token ("our
+    reading"), so that only the differences of tokens count.
+    """
+    d_scores[..., :1] -= d_scores.sum(dim=-1, keepdim=True)
+    return d_scores
+
+
+def _score_gradients(
+    blocks: Blocks, segments: slice, parts: list[slice], saved: tuple[Tensor, Tensor, Tensor], plain: slice
+) -> Tensor:
+    """Gradients of the scores of some segments, `[s, Q, N]`, from those of the sums, the weights and rstd of all."""
+    d_sums, weights, rstd = (each[segments] for each in saved)
+    d_weights = torch.empty_like(weights)
+    for tokens in parts:
+        torch.bmm(d_sums, blocks.read(segments, tokens).transpose(1, 2), out=d_weights[..., tokens])
+    _normed(d_weights, rstd[:, None], plain)
+    mean = (weights * d_weights).sum(dim=-1, keepdim=True)  # of the very numbers that it comes off
+    return balanced(d_weights.sub_(mean).mul_(weights))
+
+
 def _along(rows: Tensor, block: Tensor) -> Tensor:
     """`[Q, C]` times tokens `[s, n, C]`: `[s, Q, n]`."""
-    return _times(rows.expand(len(block), *rows.shape), block)
-
-
-def _times(rows: Tensor, block: Tensor) -> Tensor:
-    return torch.bmm(rows, block.transpose(1, 2))
+    return torch.bmm(rows.expand(len(block), *rows.shape), block.transpose(1, 2))
 
 
 def _scaled(weights: Tensor, rstd: Tensor, segments: slice, tokens: slice, plain: slice) -> Tensor:

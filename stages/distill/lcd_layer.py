@@ -66,12 +66,12 @@ class LowRankAttention(nn.Module):
             self.to_key,
             self.to_value,
             gain,
+            self.token_bias,
             heads=self.heads,
             keep=keep,
             form=self.form,
         )
-        adapted = (adapted + self.token_bias @ self.to_value) @ self.back
-        return None if keep is None else kept, adapted
+        return None if keep is None else kept, adapted @ self.back
 
     def folded(self, queries: Tensor, gain: Tensor) -> Tensor:
         """T's queries with the keys folded in, `[K * H, C]`."""
