@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -198,4 +199,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends the run without a traceback
     main()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.pipeline import progress
 
 if TYPE_CHECKING:
     from avpipe.stages.backbones import BackboneFacts
@@ -22,15 +23,21 @@ TAGS_SHOWN = 3
 
 @app.command("ls")
 def list_backbones(
-    pattern: Annotated[str, typer.Argument(help="Part of the name, or a glob such as 'swinv2*192'.")] = "",
+    pattern: Annotated[
+        str, typer.Argument(help="Part of the name, or a glob such as 'swinv2*192'; capitals or not.")
+    ] = "",
     modality: Annotated[str | None, typer.Option(help="Only those for visual, or for audio.")] = None,
     family: Annotated[str | None, typer.Option(help="Only those of this family (second column).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the backbones that --visual and --audio take."""
-    from avpipe.stages.backbones.catalogue import find_models
+    from avpipe.stages.backbones.catalogue import find_models, near_names
 
     found = find_models(pattern, modality, family)
+    if not found:
+        near = near_names(pattern) if pattern else []
+        tail = f"near are: {', '.join(near)}" if near else "`avpipe backbones ls` has all"
+        progress.say(f"no backbone is called like {pattern!r} here: {tail}")
     if as_json:
         render.emit_json([asdict(one) | {"blocks": one.blocks} for one in found])
         return
@@ -38,9 +45,7 @@ def list_backbones(
         columns = ("model", "family", "for", "blocks", "stages", "widths", "image", "weights")
         render.table(columns, [_row(one) for one in found])
         render.line()
-    render.line(
-        f"{len(found)} backbone{'' if len(found) == 1 else 's'}{'' if found else ': `avpipe backbones ls` has all'}"
-    )
+    render.line(f"{len(found)} backbone{'' if len(found) == 1 else 's'}")
 
 
 def _row(one: Model) -> tuple[object, ...]:

@@ -33,26 +33,46 @@ CacheOption = Annotated[
         show_default=False,
     ),
 ]
+DatasetOption = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The cache of this dataset, where it usually lies.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-@app.command("show")
-def show_command(cache: CacheOption = None, json: JsonOption = False) -> None:
-    """Show what a cache holds: clips, arrays, bytes, settings, content hash."""
-    from avpipe.pipeline.cache import open_cache, resolve_cache
+def cache_meant(cache: Path | None, dataset: str | None) -> Path:
+    """The cache that `--cache` names, or that `extract --dataset` makes, or else the newest."""
+    from avpipe.pipeline.cache import resolve_cache
+    from avpipe.pipeline.cache.locate import default_root
+    from avpipe.pipeline.datasets import folder
+    from avpipe.pipeline.errors import UsageError
 
-    summary = open_cache(resolve_cache(cache)).summary()
+    if cache is not None and dataset is not None:
+        raise UsageError(f"--cache {cache} and --dataset {dataset} both name a cache: give one of them")
+    return resolve_cache(default_root() / folder(dataset) if dataset is not None else cache)
+
+
+@app.command("show")
+def show_command(cache: CacheOption = None, dataset: DatasetOption = None, json: JsonOption = False) -> None:
+    """Show what a cache holds: clips, backbones, arrays, bytes, settings, content hash."""
+    from avpipe.pipeline.cache import open_cache
+    from avpipe.stages.backbones.wording import described, in_words
+    from avpipe.stages.taps import held_taps
+
+    opened = open_cache(cache_meant(cache, dataset))
+    summary = opened.summary()
+    taps = {modality: held_taps(opened, modality) for modality in opened.specs}
     if json:
-        render.emit_json(summary)
+        made = {m: described(spec.fields, spec.request, taps[m]) for m, spec in opened.specs.items()}
+        render.emit_json(summary | {"backbones": made})
         return
     for name in ("path", "clips", "segments", "quarantined", "units"):
         render.line(f"{name:<13} {summary[name]}")
     render.line(f"{'dataset':<13} {summary['dataset'].get('name', '')}")
     render.line(f"{'size':<13} {render.human_bytes(summary['bytes'])}")
     render.line(f"{'content hash':<13} {summary['content_hash']}")
-    for modality, spec in summary["specs"].items():
-        imported = ", imported" if spec["fields"].get("imported") else ""
-        render.line(f"{modality:<13} fingerprint {spec['fingerprint'][:16]}{imported}")
+    for modality, spec in opened.specs.items():
+        render.line(f"{modality:<13} {in_words(spec.fields, spec.request, taps[modality])}")
+        render.line(f"{'':<13} fingerprint {spec.fingerprint[:16]}")
     render.line()
     render.table(
         ["array", "row", "type", "shards", "size"],

@@ -107,6 +107,7 @@ def make(
 ) -> None:
     """Make demo data: seeded clips with real media files, in the official layouts.
 
+    An avpipe.yaml beside them makes the demo's tiny backbones the default of `extract`; their weights ship with avpipe.
     The subsets of AVSBench lie in one folder: a second one is added to the first.
     """
     from avpipe.pipeline import datasets

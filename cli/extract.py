@@ -105,9 +105,12 @@ def extract_command(
         deadline_seconds=deadline,
         compiled=compiled,
     )
+    origins = {m: _origin(found, m) for m in job.modalities if wishes[m].model is None}
     if dry_run:
-        _show_plan(found, job, as_json)
+        _show_plan(found, job, origins, as_json)
         return
+    for line in _backbones(job, origins):
+        progress.say(line)
     _extract(found, job, as_json, workers=workers, scheduler=scheduler, unit_segments=unit_segments, retry=retry)
 
 
@@ -184,14 +187,39 @@ def _modalities(wanted: str, given: Sequence[str]) -> tuple[str, ...]:
     return (wanted,)
 
 
-def _show_plan(dataset: Dataset, job: ExtractJob, as_json: bool) -> None:
+def _origin(dataset: Dataset, modality: str) -> str:
+    """Which file names the default backbone of a modality, or whose default it is."""
+    from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
+
+    if modality in read_overrides(dataset.root).get("backbones", {}):
+        return f"from {dataset.root / FILE_NAME}"
+    return f"default of {dataset.name}"
+
+
+def _backbones(job: ExtractJob, origins: Mapping[str, str]) -> list[str]:
+    """What is extracted with, a line for each modality; `origins` says where those come from that nobody named."""
+    from avpipe.stages.backbones.wording import in_words
+
+    lines = []
+    for name, one in job.modalities.items():
+        said = in_words({"backbone": one.facts.fields()}, job.request(name), one.taps)
+        lines.append(f"{name}: {said}" + (f" ({origins[name]})" if name in origins else ""))
+    return lines
+
+
+def _show_plan(dataset: Dataset, job: ExtractJob, origins: Mapping[str, str], as_json: bool) -> None:
     from avpipe.pipeline import plan
+    from avpipe.stages.backbones.wording import described
 
     estimate = plan.estimate({clip.id: clip.segments for clip in dataset.clips}, job.arrays(), _held(job))
     estimate |= {"dataset": dataset.name, "cache": str(job.cache)}
     if as_json:
-        render.emit_json(estimate)
+        used = {m: ({"backbone": one.facts.fields()}, job.request(m), one.taps) for m, one in job.modalities.items()}
+        made = {m: described(*each) | {"origin": origins.get(m)} for m, each in used.items()}
+        render.emit_json(estimate | {"backbones": made})
         return
+    for line in _backbones(job, origins):
+        render.line(line)
     render.table(
         ["array", "row", "dtype", "segments", "bytes"],
         [

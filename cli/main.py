@@ -39,6 +39,10 @@ app = typer.Typer(
 )
 
 
+EXIT_PIPE = 141
+"""As of other programs whose output nobody reads any more: 128 and the number of SIGPIPE."""
+
+
 def _show_version(wanted: bool) -> None:
     if wanted:
         render.line(f"avpipe {version('avpipe')}")
@@ -72,6 +76,12 @@ def run() -> None:
     """Entry point of the `avpipe` program."""
     try:
         app()
+    except SystemExit as end:
+        _end_output(end.code)
+        raise
+    except render.OutputClosed:
+        _end_output(None)
+        sys.exit(EXIT_PIPE)
     except AvpipeError as error:
         _fail(str(error), error.exit_code)
     except OSError as error:
@@ -80,6 +90,16 @@ def run() -> None:
         place = f": {error.filename}" if error.filename else ""
         hint = "nothing committed was lost; mend that, or name another folder, and run the same command again"
         _fail(f"{os.strerror(error.errno)}{place}; {hint}", EnvironmentLacking.exit_code)
+
+
+def _end_output(code: object) -> None:
+    """Writes what is left of stdout; where nobody reads it, drops it quietly, and a failure keeps its exit code."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        if not code:
+            sys.exit(EXIT_PIPE)
 
 
 def _fail(message: str, code: int) -> None:

@@ -19,14 +19,25 @@ LOG_SECONDS = 5.0
 """Time between two lines of one task where stderr is no terminal."""
 
 
+class OutputClosed(Exception):
+    """Nobody reads stdout any more: `| head` has seen enough."""
+
+
 def line(text: str = "") -> None:
-    """One line of a result, to stdout."""
-    print(text)
+    """One line of a result, to stdout.
+
+    Raises:
+        OutputClosed: nobody reads it.
+    """
+    try:
+        print(text)
+    except BrokenPipeError:
+        raise OutputClosed from None
 
 
 def emit_json(value: object) -> None:
     """A JSON document, to stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    line(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -6,14 +6,14 @@ import time
 from typing import Any
 
 from avpipe.cli import render
-from avpipe.cli.cache import CacheOption, JsonOption
+from avpipe.cli.cache import CacheOption, DatasetOption, JsonOption, cache_meant
 
 
-def status(cache: CacheOption = None, json: JsonOption = False) -> None:
+def status(cache: CacheOption = None, dataset: DatasetOption = None, json: JsonOption = False) -> None:
     """Show what is done, left and quarantined, the rate and the time that is left."""
-    from avpipe.pipeline.cache import progress_of, resolve_cache
+    from avpipe.pipeline.cache import progress_of
 
-    state = progress_of(resolve_cache(cache))
+    state = progress_of(cache_meant(cache, dataset))
     if json:
         render.emit_json(state)
         return

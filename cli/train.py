@@ -51,28 +51,29 @@ def train_command(
     KEY=VALUE and options come before what a preset says, and that before the task's defaults.
     """
     from avpipe.stages.presets import load_preset
+    from avpipe.stages.train_options import TrainOptions, check_early
 
-    chosen = load_preset(preset) if preset is not None else None  # before seconds are spent on importing torch
-
-    from avpipe.stages.train import TrainOptions, train
-
-    done = train(
-        TrainOptions(
-            dataset=dataset,
-            root=root,
-            task=task,
-            cache=cache,
-            stage=stage,
-            method=method,
-            modality=modality,
-            run=run,
-            resume=resume,
-            device=device,
-            residency=residency,
-            checkpoint_seconds=checkpoint_seconds,
-            overrides=tuple(overrides or ()),
-            preset=chosen,
-        )
+    options = TrainOptions(
+        dataset=dataset,
+        root=root,
+        task=task,
+        cache=cache,
+        stage=stage,
+        method=method,
+        modality=modality,
+        run=run,
+        resume=resume,
+        device=device,
+        residency=residency,
+        checkpoint_seconds=checkpoint_seconds,
+        overrides=tuple(overrides or ()),
+        preset=load_preset(preset) if preset is not None else None,
     )
+    if not resume:
+        check_early(options)  # before seconds are spent on importing torch
+
+    from avpipe.stages.train import train
+
+    done = train(options)
     render.line(str(done))
     render.line(f"next: avpipe evaluate --run {done}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +20,15 @@ from torch import Tensor, nn
 from avpipe.pipeline.errors import CorruptionFound, UsageError
 
 FACTS = "avpipe"
+_LCD = r"(distiller\.parts\.\w+)"
+_MOVED = (
+    (re.compile(_LCD + r"\.distillers\.(\d+)\.meta\b"), r"\1.meta.\2"),
+    (
+        re.compile(_LCD + r"\.distillers\.(\d+)\.(token_bias|to_query|to_key|to_value|back)\b"),
+        r"\1.distillers.\2.adapt.\3",
+    ),
+)
+"""Parameters of LCD that earlier versions named otherwise, and their names today; the formulas are the same."""
 
 
 def write_atomic(path: Path, data: bytes | Iterable[bytes]) -> None:
@@ -101,7 +111,8 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         UsageError: no such file.
         CorruptionFound: damaged, or made for another model.
     """
-    tensors, facts = read(path)
+    stored, facts = read(path)
+    tensors = {_name_today(name): value for name, value in stored.items()}
     weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(weights)
@@ -114,6 +125,12 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         _restore_optimizer(optimizer, model, tensors)
         _restore_random(_device_of(model), tensors)
     return facts
+
+
+def _name_today(name: str) -> str:
+    for pattern, today in _MOVED:
+        name = pattern.sub(today, name)
+    return name
 
 
 def _restore_random(device: torch.device, tensors: dict[str, Tensor]) -> None:

@@ -57,6 +57,8 @@ class TrainConfig:
         crossed: weight of the loss on pairs of one clip's pictures with another's sound, which are background where
             their events differ (weak supervision of events, both modalities); 0: no such pairs.
         smoothing: share by which visual labels of parsing are drawn towards one half; 0: not at all.
+        taps: which of the cached layers are trained on: `all`, `last:K`, `stages`, or names joined by commas, see
+            `taps.choose_taps`.
         layers: transformer layers over time (events).
         dropout: dropout rate in the head.
         dice: weight of the dice loss beside binary cross-entropy (masks).
@@ -92,6 +94,7 @@ class TrainConfig:
     supervision: str = "full"
     crossed: float = 0.3
     smoothing: float = 0.1
+    taps: str = "all"
     layers: int = 1
     dropout: float = 0.1
     dice: float = 1.0
@@ -175,6 +178,8 @@ def _as_type(key: str, value: Any, wanted: type | types.UnionType) -> Any:
     """`value` as the setting's type; text is parsed."""
     if wanted is str and isinstance(value, str):
         return value
+    if key == "layers" and isinstance(value, str) and _names_taps(value):
+        raise UsageError(f"layers={value}: `layers` counts transformer layers; which taps to train on is taps={value}")
     try:
         if wanted is int and (isinstance(value, str) or type(value) is int):
             return int(value)
@@ -191,6 +196,7 @@ def _checked(config: TrainConfig) -> TrainConfig:
     for key, known in CHOICES.items():
         if getattr(config, key) not in known:
             raise unknown_name(key, getattr(config, key), known)
+    _check_taps(config.taps)
     for key in ("epochs", "batch", "meta_tokens", "heads", "rank", "width", "layers", "block_units"):
         _require(getattr(config, key) >= 1, key, config, "at least 1")
     _require(config.seed >= 0, "seed", config, "0 or more")
@@ -203,6 +209,20 @@ def _checked(config: TrainConfig) -> TrainConfig:
     for key in ("rank", "width"):
         _require(getattr(config, key) % config.heads == 0, key, config, f"a multiple of heads={config.heads}")
     return config
+
+
+def _names_taps(value: str) -> bool:
+    """Whether a text looks like a choice of taps."""
+    return value in ("all", "stages") or value.startswith("last:") or "blocks." in value
+
+
+def _check_taps(taps: str) -> None:
+    """Refuses what can be no choice of taps, whatever the cache holds."""
+    kind, colon, count = taps.partition(":")
+    if not taps.strip(", "):
+        raise UsageError("setting taps is empty: all, stages, last:K, or names of taps joined by commas")
+    if colon and (kind != "last" or not count.isdecimal() or int(count) < 1):
+        raise UsageError(f"setting taps={taps}: last:K needs a positive number, such as last:4")
 
 
 def _require(holds: bool, key: str, config: TrainConfig, what: str) -> None:

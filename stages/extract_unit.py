@@ -87,18 +87,20 @@ class UnitRunner:
         """Loads every backbone: sha256 of their weights by modality.
 
         Raises:
-            EnvironmentLacking: weights cannot be had here; what is lacking for each modality is said at once.
+            UsageError: a weights file cannot be used.
+            EnvironmentLacking: weights cannot be had here; what is lacking for each modality is said at once, before
+                any is built or downloaded.
         """
-        found, lacking = {}, []
-        for modality in self._job.modalities:
+        lacking = []
+        for job in self._job.modalities.values():
             try:
-                found[modality] = self.backbone(modality).weights_sha256
+                backbones.check_weights(job.choice, job.facts)
             except EnvironmentLacking as error:
                 lacking.append(str(error))
         if lacking:
             tiny = "To try things out, take the tiny ones that ship with avpipe: --visual test_vit --audio test_vit"
             raise EnvironmentLacking("\n".join([*lacking, f"{tiny} --weights demo"]))
-        return found
+        return {modality: self.backbone(modality).weights_sha256 for modality in self._job.modalities}
 
     def tokens(self, media: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
         """Features of one clip by array name: tokens `[T, N, C]` in the storage type, and their statistics.
@@ -217,7 +219,8 @@ class UnitRunner:
         jobs = self._job.modalities
         names = sorted({name for modality in modalities for name in backbones.libraries_of(jobs[modality].facts)})
         devices = {f"{modality} device": self.backbone(modality).device for modality in modalities}
-        return {name: version(name) for name in names} | devices
+        compiled = {"torch.compile": "on"} if self._job.compiled else {}
+        return {name: version(name) for name in names} | devices | compiled
 
     def close(self) -> None:
         """Ends the decoding processes and lets go of the cache."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.residency import choose
-from avpipe.stages.statistics import statistics_name
+from avpipe.stages.statistics import is_statistics, statistics_name
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
@@ -72,9 +72,11 @@ class FeatureStore:
         self.residency = self._settle(residency)
 
     def _has_statistics(self, cache: Cache, array: str) -> bool:
-        """Whether the statistics of an array's tokens are there for every clip."""
-        name = statistics_name(array)
-        return name in cache.arrays and self.clips.keys() <= cache.clips([name]).keys()
+        """Whether the statistics of an array's tokens are there, in their shape and type, for every clip."""
+        spec = cache.arrays.get(statistics_name(array))
+        if spec is None or not is_statistics(spec, cache.arrays):
+            return False
+        return self.clips.keys() <= cache.clips([spec.name]).keys()
 
     @property
     def row_bytes(self) -> int:

@@ -84,7 +84,7 @@ def describe(
         mask_size: height and width of the masks (segmentation).
 
     Raises:
-        UsageError: the visual taps are no patch grid.
+        UsageError: the visual taps are no patch grid, or the cache does not say which.
     """
     if task != "segmentation" or mask_size is None:
         return ModelSpec(task, classes, store.shapes)
@@ -99,6 +99,11 @@ def describe(
     backbone = cache.specs["visual"].fields["backbone"]
     prefix, last = int(backbone["prefix_tokens"]), list(store.shapes["visual"])[-1]
     rows, columns = grid_of(backbone, last)
+    if not rows * columns:
+        raise UsageError(
+            f"cache {cache.path} does not say how the tokens of visual/{last} lie on the picture, which the mask "
+            "decoder needs: it was made by an earlier version; run `avpipe extract` into another cache"
+        )
     for tap, (tokens, _) in store.shapes["visual"].items():
         if tokens != prefix + rows * columns:
             raise UsageError(

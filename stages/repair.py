@@ -95,7 +95,7 @@ class FeatureMaker:
             runner = self._runner(codec)
             values |= runner.tokens({modality: media[modality] for modality in sorted(modalities)})
             provenance |= runner.software(modalities)
-        return Remade({array.name: values[_name_when_made(array)] for array in wanted}, provenance, doubt)
+        return Remade({array.name: values[self._name_when_made(array)] for array in wanted}, provenance, doubt)
 
     def close(self) -> None:
         """Ends the decoders and lets go of the backbones."""
@@ -142,7 +142,7 @@ class FeatureMaker:
 
     def _job(self, codec: str) -> ExtractJob:
         """The extraction that made the cache, as its specs tell it."""
-        specs, timeline = self._specs, self._timeline()
+        specs, timeline, arrays = self._specs, self._timeline(), self._cache.arrays
         modalities = {}
         for modality, spec in specs.items():
             asked = {each.name for each in fields(BackboneChoice)}
@@ -159,12 +159,19 @@ class FeatureMaker:
             batch=int(next(iter(specs.values())).fields["batch"]),
             device=self._device,
             deadline_seconds=DECODE_SECONDS,
-            statistics=frozenset(tap_of(name) for name in self._cache.arrays if is_statistics(name)),
+            statistics=frozenset(tap_of(a.name) for a in arrays.values() if is_statistics(a, arrays)),
         )
 
     def _tap(self, array: ArraySpec) -> ArraySpec:
         """The array itself, or the one whose statistics it holds."""
-        return self._cache.arrays[tap_of(array.name)]
+        arrays = self._cache.arrays
+        return arrays[tap_of(array.name)] if is_statistics(array, arrays) else array
+
+    def _name_when_made(self, array: ArraySpec) -> str:
+        """What a runner calls an array."""
+        if not is_tap(array, self._cache.arrays):
+            return array.name
+        return array_name(array.modality, _plain_tap(array), codec_of(array))
 
     def _timeline(self) -> Timeline:
         known: dict[str, Any] = {}
@@ -175,16 +182,9 @@ class FeatureMaker:
 
     def _taps(self, modality: str, codec: str) -> tuple[str, ...]:
         arrays = [array for array in self._cache.arrays.values() if array.modality == modality]
-        taps = [array for array in arrays if is_tap(array)]
+        taps = [array for array in arrays if is_tap(array, self._cache.arrays)]
         return tuple(_plain_tap(array) for array in taps if codec_of(array) == codec)
 
 
 def _plain_tap(array: ArraySpec) -> str:
     return array.tap.partition("@")[0]
-
-
-def _name_when_made(array: ArraySpec) -> str:
-    """What a runner calls an array."""
-    if not is_tap(array):
-        return array.name
-    return array_name(array.modality, _plain_tap(array), codec_of(array))

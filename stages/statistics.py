@@ -1,11 +1,13 @@
 """Statistics of tokens, stored beside them: what LayerNorm needs of each token, so that no training step computes it.
 
 The array of a tap's statistics is called as the tap's, with `.stats` behind it, and has rows `[N, 2]` in float32: mean
-and inverse deviation of each token over its channels, of the values as they are stored. Legend: N tokens, C channels.
+and inverse deviation of each token over its channels, of the values as they are stored. An array of such a name that
+has not just that shape and type beside its tap is no statistics, but a tap. Legend: N tokens, C channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -23,13 +25,14 @@ def statistics_name(array: str) -> str:
     return array + SUFFIX
 
 
-def is_statistics(array: str) -> bool:
-    """Whether an array holds statistics of another."""
-    return array.endswith(SUFFIX)
+def is_statistics(array: ArraySpec, arrays: Mapping[str, ArraySpec]) -> bool:
+    """Whether an array holds statistics of another one of `arrays`: by its name, shape and type."""
+    tokens = arrays.get(tap_of(array.name)) if array.name.endswith(SUFFIX) else None
+    return tokens is not None and len(tokens.row_shape) == 2 and array == statistics_spec(tokens)
 
 
 def tap_of(array: str) -> str:
-    """Name of the array of tokens to which an array of statistics belongs; any other name stays as it is."""
+    """Name of the array of tokens to which an array of statistics belongs."""
     return array.removesuffix(SUFFIX)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.stages.backbones import select_taps
 from avpipe.stages.statistics import is_statistics
 
 if TYPE_CHECKING:
@@ -36,10 +37,10 @@ def taps_of(cache: Cache, modality: str, codec: str = "") -> tuple[str, ...]:
     """
     by_codec: dict[str, list[ArraySpec]] = {}
     for array in cache.arrays.values():
-        if array.modality == modality and is_tap(array):
+        if array.modality == modality and is_tap(array, cache.arrays):
             by_codec.setdefault(codec_of(array), []).append(array)
     if not by_codec:
-        held = sorted({a.modality for a in cache.arrays.values() if is_tap(a)})
+        held = sorted({a.modality for a in cache.arrays.values() if is_tap(a, cache.arrays)})
         raise UsageError(
             f"cache {cache.path} holds no {modality} features (it has: {', '.join(held) or 'none'}): "
             f"run `avpipe extract --dataset {cache.dataset.get('name', 'NAME')} --cache {cache.path}`, or train with "
@@ -57,9 +58,94 @@ def every_tap(cache: Cache, modalities: Sequence[str], codec: str = "") -> dict[
     return {modality: taps_of(cache, modality, codec) for modality in modalities}
 
 
-def is_tap(array: ArraySpec) -> bool:
-    """Whether an array holds the tokens of a layer: neither media nor statistics of tokens."""
-    return array.tap.partition("@")[0] not in NOT_TAPS and not is_statistics(array.name)
+def choose_taps(cache: Cache, modalities: Sequence[str], codec: str, choice: str) -> dict[str, tuple[str, ...]]:
+    """The taps to train on, by modality, in order of depth.
+
+    Args:
+        cache: the open cache.
+        modalities: those in use.
+        codec: as for `taps_of`.
+        choice: of the taps that the cache holds, for each modality: `all`; `last:K`; `stages`: those that end a stage,
+            or one of four equal parts of the depth of a backbone without stages (of the taps that are held, where the
+            backbone is not known); or names joined by commas, with or without codec, `visual/` or `audio/` in front
+            where only that modality is meant.
+
+    Raises:
+        UsageError: what is chosen is not there, or leaves a modality without a tap; and as `taps_of`.
+    """
+    held = every_tap(cache, modalities, codec)
+    if choice == "all":
+        return held
+    if choice == "stages":
+        return {m: _stages(cache, m, taps) for m, taps in held.items()}
+    if choice.startswith("last:"):
+        return {m: _last(int(choice.removeprefix("last:")), m, taps, cache) for m, taps in held.items()}
+    return _named([name.strip() for name in choice.split(",") if name.strip()], held, cache)
+
+
+def _stages(cache: Cache, modality: str, held: Sequence[str]) -> tuple[str, ...]:
+    """The held taps that end a stage, or a part of the depth."""
+    stages = cache.specs[modality].fields.get("backbone", {}).get("stages", ())
+    by_stage = [_block_names(number, int(stage["blocks"]), len(stages)) for number, stage in enumerate(stages)]
+    every = [name for names in by_stage for name in names] or [bare(tap) for tap in held]
+    ends = select_taps("stages", every, [names[-1] for names in by_stage])
+    found = tuple(tap for tap in held if bare(tap) in ends)
+    if not found:
+        raise UsageError(
+            f"taps=stages: cache {cache.path} has none of {', '.join(ends)} ({modality}), but {', '.join(held)}: name "
+            "taps of these, or add those with `avpipe extract --layers stages`"
+        )
+    return found
+
+
+def _last(count: int, modality: str, held: Sequence[str], cache: Cache) -> tuple[str, ...]:
+    if count > len(held):
+        raise UsageError(
+            f"taps=last:{count}: cache {cache.path} has {len(held)} {modality} taps; `taps=all` takes all of them"
+        )
+    return tuple(held[-count:])
+
+
+def _named(names: Sequence[str], held: Mapping[str, Sequence[str]], cache: Cache) -> dict[str, tuple[str, ...]]:
+    known = {name for modality, taps in held.items() for tap in taps for name in _names_of(modality, tap)}
+    for name in names:
+        if name not in known:
+            offered = sorted({bare(tap) for taps in held.values() for tap in taps}, key=_in_order)
+            raise unknown_name("tap", name, [*offered, "all", "stages", "last:4"])
+    found = {m: tuple(tap for tap in taps if _names_of(m, tap) & set(names)) for m, taps in held.items()}
+    for modality, taps in found.items():
+        if not taps:
+            raise UsageError(
+                f"taps={','.join(names)} names no {modality} tap of cache {cache.path}, which has "
+                f"{', '.join(held[modality])}: add one, or train with --modality on the other"
+            )
+    return found
+
+
+def _names_of(modality: str, tap: str) -> set[str]:
+    """Every way in which a tap may be named."""
+    return {bare(tap), tap, f"{modality}/{bare(tap)}", f"{modality}/{tap}"}
+
+
+def _block_names(stage: int, blocks: int, stages: int) -> list[str]:
+    """Names of the taps of one stage, as `BackboneFacts.taps` has them."""
+    return [f"layers.{stage}.blocks.{block}" if stages > 1 else f"blocks.{block}" for block in range(blocks)]
+
+
+def bare(tap: str) -> str:
+    """A tap's name without its codec."""
+    return tap.partition("@")[0]
+
+
+def held_taps(cache: Cache, modality: str) -> tuple[str, ...]:
+    """Every tap that a cache has of a modality, in every codec, in order of depth."""
+    held = cache.arrays
+    return tuple(sorted((a.tap for a in held.values() if a.modality == modality and is_tap(a, held)), key=_in_order))
+
+
+def is_tap(array: ArraySpec, arrays: Mapping[str, ArraySpec]) -> bool:
+    """Whether an array holds the tokens of a layer: neither media nor statistics of another one of `arrays`."""
+    return bare(array.tap) not in NOT_TAPS and not is_statistics(array, arrays)
 
 
 def codec_of(array: ArraySpec) -> str:

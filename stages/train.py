@@ -10,19 +10,18 @@ the same number of threads). Where features are kept, and how many threads read 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.errors import UsageError, unknown_name
-from avpipe.stages import distill, runs
+from avpipe.pipeline.errors import UsageError
+from avpipe.stages import runs
 from avpipe.stages.best import TEST_SELECTED
-from avpipe.stages.config import TrainConfig, check_task, defaults_for, from_dict, override
-from avpipe.stages.features import ClipFeatures, FeatureStore, every_tap
+from avpipe.stages.features import ClipFeatures, FeatureStore
 from avpipe.stages.model import describe
-from avpipe.stages.presets import Preset
 from avpipe.stages.runs import RunConfig
+from avpipe.stages.taps import choose_taps
 from avpipe.stages.train_inputs import (
     Inputs,
     choose_device,
@@ -32,8 +31,10 @@ from avpipe.stages.train_inputs import (
     mask_size_of,
     refuse_other_classes,
     say_missing,
+    say_taps,
 )
 from avpipe.stages.train_loop import Trainer
+from avpipe.stages.train_options import TrainOptions, check_preset, merged, say_preset, settings
 
 if TYPE_CHECKING:
     import torch
@@ -41,46 +42,7 @@ if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
 
 
-@dataclass(frozen=True, slots=True)
-class TrainOptions:
-    """What the user asked for; None means "not said".
-
-    Attributes:
-        dataset: name of the dataset; None: that of the cache.
-        root: folder of the dataset.
-        task: of a table of the user's own, where its columns allow several; None: that of its extraction.
-        cache: folder of the cache; None: the dataset's usual one, or the newest.
-        stage: `distill` or `segment`.
-        method: distiller.
-        modality: `both`, `audio` or `visual`.
-        run: folder of the run; None: a new one below `./runs`.
-        resume: go on with the run in `run`.
-        device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        residency: where features are kept: `disk`, `ram`, `gpu` or `auto`.
-        checkpoint_seconds: seconds after the last checkpoint at which one is written within an epoch; 0: at every step.
-        overrides: `key=value` settings.
-        preset: settings to start from in place of the task's defaults, and the dataset where none is named.
-    """
-
-    dataset: str | None = None
-    root: Path | None = None
-    task: str | None = None
-    cache: Path | None = None
-    stage: str | None = None
-    method: str | None = None
-    modality: str | None = None
-    run: Path | None = None
-    resume: bool = False
-    device: str = "auto"
-    residency: str = "auto"
-    checkpoint_seconds: float = 300.0
-    overrides: tuple[str, ...] = ()
-    preset: Preset | None = None
-
-    def named(self) -> dict[str, str]:
-        """The settings that have options of their own, those that were given."""
-        given = {"stage": self.stage, "method": self.method, "modality": self.modality}
-        return {key: value for key, value in given.items() if value is not None}
+__all__ = ["TrainOptions", "settings", "train"]
 
 
 def train(options: TrainOptions) -> Path:
@@ -101,13 +63,16 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     """A new run."""
     if options.run is not None:
         runs.refuse_taken(options.run)  # before minutes are spent on reading
-    if options.preset:
-        progress.say(f"preset: {options.preset.path}")
     usual = options.preset.dataset if options.preset else ""
     inputs = find_inputs(options.dataset or usual or None, options.root, options.cache, options.task)
     dataset = inputs.dataset
+    if options.preset:
+        check_preset(options.preset, dataset.name, dataset.task)
+        say_preset(options.preset, dataset.name)
     config = settings(options, dataset.task)
-    store = _store(inputs, every_tap(inputs.cache, config.modalities, config.codec), config.select, options, device)
+    taps = choose_taps(inputs.cache, config.modalities, config.codec, config.taps)
+    say_taps(inputs.cache, taps)
+    store = _store(inputs, taps, config.select, options, device)
     config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
     train_data = ClipFeatures(store, learnable(dataset))
     if not train_data.samples:
@@ -149,47 +114,16 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
+    say_taps(inputs.cache, config.model.shapes)
     store = _store(inputs, config.model.shapes, config.train.select, options, device)
     train_data = ClipFeatures(store, learnable(inputs.dataset))
     _fit(run, config, inputs, train_data, options, device)
     return run
 
 
-def settings(options: TrainOptions, task: str) -> TrainConfig:
-    """The settings of a new run: the task's defaults, the preset, the options, the `key=value` overrides, each checked.
-
-    Raises:
-        UsageError: unknown or impossible settings, or a stage that the task does not have.
-    """
-    named = options.named()
-    both = {pair.partition("=")[0] for pair in options.overrides} & set(named)
-    if both:
-        raise UsageError(f"{', '.join(sorted(both))} given twice: as an option and as key=value")
-    config = override(from_dict(named, _preset(options, defaults_for(task))), options.overrides)
-    if config.method not in distill.names():
-        raise unknown_name("method", config.method, distill.names())
-    check_task(config, task)
-    if config.stage == "segment":
-        if task != "segmentation":
-            raise UsageError(f"--stage segment is for segmentation data, this is {task}: use --stage distill")
-        progress.say(
-            "stage segment: re-running the backbone with injected meta-tokens (MTI) is not part of it yet; "
-            "it trains the decoder on cached tokens, as --stage distill does"
-        )
-    return config
-
-
-def _preset(options: TrainOptions, base: TrainConfig) -> TrainConfig:
-    """`base` with the settings of the preset, where there is one."""
-    try:
-        return from_dict(options.preset.settings, base) if options.preset else base
-    except UsageError as error:
-        raise UsageError(f"preset {options.preset and options.preset.path}: {error}") from error
-
-
 def _refuse_changes(run: Path, config: RunConfig, options: TrainOptions) -> None:
     """A resumed run keeps its settings; saying other ones is a mistake worth stopping for."""
-    wanted = override(from_dict(options.named(), _preset(options, config.train)), options.overrides).to_dict()
+    wanted = merged(options, config.train).to_dict()
     for key, value in config.train.to_dict().items():
         if wanted[key] != value:
             raise UsageError(f"run {run} was started with {key}={value}, it cannot go on with {key}={wanted[key]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ from avpipe.pipeline.datasets.origin import folder_meant, known_folder, read_aga
 from avpipe.pipeline.datasets.own import is_own, task_of
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Dataset, Sample
+from avpipe.stages.backbones.wording import in_words
 
 if TYPE_CHECKING:
     import torch
@@ -188,3 +189,10 @@ def say_missing(what: str, missing: Sequence[str], total: int, consequence: str)
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         progress.say(f"{len(missing)} of {total} {what} samples have no features ({shown}): {consequence}")
+
+
+def say_taps(cache: Cache, taps: Mapping[str, Iterable[str]]) -> None:
+    """One line per modality: what is trained on."""
+    for modality, names in taps.items():
+        spec = cache.specs[modality]
+        progress.say(f"{modality}: {in_words(spec.fields, spec.request, tuple(names))}")

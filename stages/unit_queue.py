@@ -111,6 +111,7 @@ class _Run:
     def __init__(self, queue: UnitQueue, shown: progress.Task) -> None:
         self.queue, self._shown = queue, shown
         self.outcomes: list[UnitOutcome] = []
+        self._rejected = 0
 
     def settle(self, task: UnitTask, outcome: UnitOutcome, *, count: bool) -> None:
         """Takes in what became of a task. `count`: its clips have not been counted one by one."""
@@ -118,16 +119,18 @@ class _Run:
             self.queue.put_back(task, outcome.holder)
             return
         self.outcomes.append(outcome)
+        self._rejected += len(outcome.rejected)  # named in the summary, with what was rejected before
         if count or not outcome.seconds:  # nothing was done, so nothing was counted
-            self._shown.advance(len(task.work.clips))
-        for clip, reason in outcome.rejected.items():
-            progress.say(f"quarantined {clip}: {reason}")
+            self._advance(len(task.work.clips))
 
     def here(
         self, job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]
     ) -> UnitOutcome:
         """`run_unit` in this process: counts clip by clip, and decodes ahead into the next unit."""
-        return run_unit(job, work, clips, expected, self._ahead, on_clip=lambda clip: self._shown.advance(1))
+        return run_unit(job, work, clips, expected, self._ahead, on_clip=lambda clip: self._advance(1))
+
+    def _advance(self, clips: int) -> None:
+        self._shown.advance(clips, f"{self._rejected} quarantined" if self._rejected else "")
 
     def _ahead(self) -> tuple[UnitWork, Mapping[str, Clip]] | None:
         """Claims the next unit that can be claimed, and makes it the next task."""

@@ -20,6 +20,8 @@ DTYPES = ("float16", "float32")
 MODALITIES = ("audio", "visual")
 TAKEN_NAMES = ("frames", "samples")
 """Names of arrays that hold what backbones are fed."""
+STATISTICS = ".stats"
+"""How names of arrays end that hold statistics of tokens."""
 LOOKED_AT = 15
 """Usable clips whose shapes are compared before the shape of a tap is settled."""
 
@@ -107,6 +109,11 @@ def open_taps(
     for modality, name in named:
         if name in TAKEN_NAMES or "@" in name:
             raise UsageError(f"{name!r} cannot be the name of a tap: choose another, such as {modality}_features")
+        if name.endswith(STATISTICS):
+            raise UsageError(
+                f"{name!r} cannot be the name of a tap: {STATISTICS} is kept for statistics of the tokens of another "
+                f"array; choose another, such as {name.replace('.', '_')}"
+            )
         if named.count((modality, name)) > 1:
             raise UsageError(f"two sources for {modality}/{name}: give each a name of its own")
     given = _axes_by_name(axes, requests)

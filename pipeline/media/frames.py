@@ -57,7 +57,8 @@ def video_frames(
         raise InputRejected(
             f"{facts.path}: no video track",
             stage="frames",
-            hint="give frame images for the clip, or leave it out of the annotations",
+            hint="give frame images for the clip, leave it out of the annotations, or take sound alone: "
+            "--modality audio",
         )
     times = [timeline.frame_time(segment) + facts.origin_seconds for segment in range(segments)]
     complaints: list[str] = []

@@ -46,7 +46,8 @@ def track_sound(facts: MediaFacts, timeline: Timeline, segments: int) -> Sound:
         raise InputRejected(
             f"{facts.path}: no audio track",
             stage="audio",
-            hint="give an audio file for the clip, or leave it out of the annotations",
+            hint="give an audio file for the clip, leave it out of the annotations, or take pictures alone: "
+            "--modality visual",
         )
     return _first_believed(("pyav",), facts.path, facts, timeline, segments)
 

@@ -150,9 +150,8 @@ def _score_gradients(
 ) -> Tensor:
     """Gradients of the scores of some segments, `[s, Q, N]`, from those of the sums, the weights and rstd of all."""
     d_sums, weights, rstd = (each[segments] for each in saved)
-    d_weights = torch.empty_like(weights)
-    for tokens in parts:
-        torch.bmm(d_sums, blocks.read(segments, tokens).transpose(1, 2), out=d_weights[..., tokens])
+    pieces = [torch.bmm(d_sums, blocks.read(segments, tokens).transpose(1, 2)) for tokens in parts]
+    d_weights = pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim=-1)
     _normed(d_weights, rstd[:, None], plain)
     mean = (weights * d_weights).sum(dim=-1, keepdim=True)  # of the very numbers that it comes off
     return balanced(d_weights.sub_(mean).mul_(weights))

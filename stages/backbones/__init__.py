@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from avpipe.pipeline.errors import unknown_name
 from avpipe.pipeline.timeline import Timeline
+from avpipe.stages.backbones import demo_weights
 from avpipe.stages.backbones.contract import MODALITIES, Backbone, BackboneChoice, BackboneFacts, Family, Stage, grid_of
 from avpipe.stages.backbones.htsat import HtsatFamily
 from avpipe.stages.backbones.layers import select_taps
@@ -19,12 +20,14 @@ __all__ = [
     "BackboneChoice",
     "BackboneFacts",
     "Stage",
+    "check_weights",
     "facts_of",
     "grid_of",
     "libraries_of",
     "load",
     "model_names",
     "select_taps",
+    "weights_for",
 ]
 
 FAMILIES: dict[str, Family] = {"timm": TimmFamily(), "htsat": HtsatFamily(), "stub": StubFamily()}
@@ -46,6 +49,19 @@ def facts_of(choice: BackboneChoice, timeline: Timeline) -> BackboneFacts:
         if facts is not None:
             return facts
     raise unknown_name("model", choice.model, model_names(), listing="`avpipe backbones ls` lists them", cutoff=0.8)
+
+
+def weights_for(model: str) -> list[str]:
+    """What a model's weights can be beside a file: `pretrained` where a hub has them, `demo`, `random:SEED`."""
+    architecture = model.partition(".")[0]
+    on_hub = any(family.tags(architecture) for family in FAMILIES.values() if architecture in family.names())
+    words = {"pretrained": on_hub, demo_weights.KEYWORD: architecture == demo_weights.MODEL, "random:SEED": True}
+    return [word for word, fits in words.items() if fits]
+
+
+def check_weights(choice: BackboneChoice, facts: BackboneFacts) -> None:
+    """Refuses, within seconds, weights that are known to be lacking; see `Family.check_weights`."""
+    FAMILIES[facts.family].check_weights(choice, facts)
 
 
 def load(

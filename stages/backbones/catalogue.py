@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from avpipe.pipeline.cache.layout import ArraySpec
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import FAMILIES, demo_weights, facts_of, select_taps
+from avpipe.stages.backbones import FAMILIES, demo_weights, facts_of, model_names, select_taps
 from avpipe.stages.backbones.contract import MODALITIES, BackboneChoice, BackboneFacts, stage_index
 from avpipe.stages.statistics import statistics_spec
 
 NO_WEIGHTS = "random:0"
 """Facts are asked for as if weights were drawn: every family knows its models so."""
+NEAR = 3
+"""Names that are offered where a pattern finds none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ def find_models(pattern: str = "", modality: str | None = None, family: str | No
     """Models that can be chosen, sorted by name.
 
     Args:
-        pattern: part of the name, or a glob such as `swinv2*192`.
+        pattern: part of the name, or a glob such as `swinv2*192`; capitals or not.
         modality: `visual` or `audio`: only those for it.
         family: only those that this implementation loads.
 
@@ -86,10 +89,17 @@ def find_models(pattern: str = "", modality: str | None = None, family: str | No
         raise unknown_name("modality", modality, MODALITIES)
     if family is not None and family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
-    glob = pattern if set(pattern) & set("*?[") else f"*{pattern}*"
+    glob = (pattern if set(pattern) & set("*?[") else f"*{pattern}*").lower()
     names = sorted((name, key) for key, one in FAMILIES.items() if family in (None, key) for name in one.names())
-    found = [_model(name, key) for name, key in names if fnmatchcase(name, glob)]
+    found = [_model(name, key) for name, key in names if fnmatchcase(name.lower(), glob)]
     return [one for one in found if modality is None or modality in one.modalities]
+
+
+def near_names(pattern: str) -> list[str]:
+    """Names that begin most like a pattern which finds none, the nearest first; at most `NEAR`."""
+    wanted = pattern.strip("*?").lower()
+    beginnings = {name[: len(wanted)]: name for name in reversed(model_names())}
+    return [beginnings[near] for near in get_close_matches(wanted, beginnings, n=NEAR, cutoff=0.5)]
 
 
 def facts_for(choice: BackboneChoice, timeline: Timeline, any_modality: bool = False) -> BackboneFacts:
@@ -103,8 +113,10 @@ def facts_for(choice: BackboneChoice, timeline: Timeline, any_modality: bool = F
     Raises:
         UsageError: no such model (the nearest name is offered), or options that do not suit it.
     """
-    has = _facts(choice.model, timeline)
-    modality = choice.modality if choice.modality in has or not has or not any_modality else next(iter(has))
+    has = list(_facts(choice.model, Timeline()))  # a segment of another length may be refused, which is said below
+    modality = choice.modality if choice.modality in has or not has or not any_modality else has[0]
+    if has and modality not in has:
+        raise UsageError(f"{choice.model} has no {modality} form: give --modality {has[0]}, or leave that out")
     options = (choice.image_size, choice.front_end, choice.window, choice.precision)
     return facts_of(BackboneChoice(modality, choice.model, NO_WEIGHTS, *options), timeline)
 

@@ -76,9 +76,11 @@ class BackboneChoice:
         if self.weights != "pretrained" and self.seed is None:
             path = Path(self.weights)
             if not path.exists():
+                from avpipe.stages.backbones import weights_for  # here, because the families import this module
+
                 raise UsageError(
-                    f"weights file or folder {self.weights!r} for {self.model} does not exist: give one that does, "
-                    "`pretrained`, `demo`, or `random:SEED`"
+                    f"weights file or folder {self.weights!r} for {self.model} does not exist: give one that does, or "
+                    f"{' or '.join(f'`{each}`' for each in weights_for(self.model))}, with --{self.modality}-weights"
                 )
             stats = [each.stat() for each in (path.iterdir() if path.is_dir() else [path])]
             found |= {"weights": str(path.resolve()), "bytes": sum(each.st_size for each in stats)}
@@ -211,6 +213,14 @@ class Family(Protocol):
 
     def tags(self, model: str) -> tuple[str, ...]:
         """Pretrained weights of a model that a hub has, by name, the usual first; empty where there are none."""
+
+    def check_weights(self, choice: BackboneChoice, facts: BackboneFacts) -> None:
+        """Refuses, within seconds, weights that are known to be lacking; builds and downloads nothing.
+
+        Raises:
+            UsageError: what was given is no weights file.
+            EnvironmentLacking: pretrained weights cannot be had here.
+        """
 
     def load(
         self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import front_ends, windows
+from avpipe.stages.backbones import front_ends, htsat_source, windows
 from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts, Stage
 from avpipe.stages.backbones.precision import precision_of
 
@@ -84,6 +84,10 @@ class HtsatFamily:
             window_segments=plan.segments,
             precision=precision_of(choice),
         )
+
+    def check_weights(self, choice: BackboneChoice, facts: BackboneFacts) -> None:
+        """Refuses weights that are known to be lacking."""
+        htsat_source.check(choice, MODELS[choice.model].hub)
 
     def load(
         self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False

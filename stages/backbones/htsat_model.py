@@ -16,7 +16,7 @@ from avpipe.stages.backbones import front_ends, windows
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
 from avpipe.stages.backbones.devices import device_name, torch_device
 from avpipe.stages.backbones.htsat_weights import hash_needed, load_encoder
-from avpipe.stages.backbones.precision import autocast
+from avpipe.stages.backbones.precision import autocast, check_device
 from avpipe.stages.backbones.precision import compiled as compile_model
 
 
@@ -27,6 +27,7 @@ class Htsat:
         self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool
     ) -> None:
         self._device = torch_device(device)
+        check_device(facts.precision, self._device)
         encoder = load_encoder(choice)
         self._sha256 = hash_needed(encoder)  # of the whole encoder, so that it does not depend on the taps
         model = TappedEncoder(encoder, taps).eval().requires_grad_(False).to(self._device)

@@ -7,7 +7,6 @@ original code calls them otherwise and keeps queries, keys and values in one ten
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,18 +15,17 @@ from torch import Tensor
 from transformers import ClapAudioConfig
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
-from avpipe.pipeline.errors import EnvironmentLacking, UsageError
+from avpipe.pipeline.errors import UsageError
+from avpipe.stages.backbones.checkpoints import read
 from avpipe.stages.backbones.contract import BackboneChoice
 from avpipe.stages.backbones.htsat import MODELS
+from avpipe.stages.backbones.htsat_source import fetch, weights_file
 from avpipe.stages.backbones.timm_weights import redraw
 
 ANCHOR = "patch_embed.proj.weight"
 """A tensor that every layout has under this name, behind the prefix of the file."""
 UNUSED = ("norm.", "patch_embed.fusion_model.", "patch_embed.mel_conv2d.")
 """Parts that no tap depends on: the norm behind the last block, and the fusion of long sound."""
-FILES = ("model.safetensors", "pytorch_model.bin")
-"""What transformers calls the weights in a folder."""
-CHECKPOINT = "HTSAT_AudioSet_Saved_1.ckpt"
 
 _ORIGINAL = (
     ("batch_norm.", "bn0."),
@@ -60,8 +58,9 @@ def load_encoder(choice: BackboneChoice) -> ClapAudioEncoder:
         encoder = ClapAudioEncoder(config_of(choice.model))
         redraw_encoder(encoder, choice.seed)
         return encoder
-    path = fetch(choice.model) if choice.weights == "pretrained" else Path(choice.weights)
-    found = read_tensors(path)
+    hub = MODELS[choice.model].hub
+    path = fetch(choice, hub) if choice.weights == "pretrained" else weights_file(Path(choice.weights), choice)
+    found = read_tensors(path, choice)
     encoder = ClapAudioEncoder(config_of(choice.model))
     fit(encoder, found, path, choice.model)
     return encoder
@@ -91,73 +90,23 @@ def redraw_encoder(encoder: ClapAudioEncoder, seed: int) -> None:
     tensors["batch_norm.running_var"].fill_(400.0)
 
 
-def fetch(model: str) -> Path:
-    """Folder of the pretrained weights, from the hub or its cache on this machine.
-
-    Raises:
-        EnvironmentLacking: there is no such repository, or no way to it.
-    """
-    hub = MODELS[model].hub
-    if not hub:
-        raise EnvironmentLacking(
-            f"no hub has the weights of {model}: download {CHECKPOINT}, to which the README of "
-            "RetroCirce/HTS-Audio-Transformer on GitHub leads, and give it with --audio-weights FILE; or ask for "
-            "random ones with --audio-weights random:SEED"
-        )
-    from huggingface_hub import snapshot_download
-
-    try:
-        for name in FILES:
-            folder = Path(snapshot_download(hub, allow_patterns=["config.json", name]))
-            if (folder / name).is_file():
-                break
-    except Exception as error:
-        raise EnvironmentLacking(
-            f"pretrained weights of {model} cannot be had here ({type(error).__name__}): download config.json and "
-            f"model.safetensors of {hub} on a machine with internet access and give their folder with --audio-weights "
-            "FOLDER, or ask for random weights with --audio-weights random:SEED"
-        ) from error
-    return folder
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file (safetensors, or torch in weights-only fashion) or of a folder as transformers writes them.
+def read_tensors(path: Path, choice: BackboneChoice) -> dict[str, Tensor]:
+    """Tensors of a file: safetensors, or torch in weights-only fashion.
 
     Raises:
         UsageError: it holds something else.
     """
-    if path.is_dir():
-        return read_tensors(_file_of(path))
-    try:
+
+    def load() -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
             return dict(load_file(path))
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"weights file {path} is no safetensors file and no torch checkpoint of plain tensors "
-            f"({type(error).__name__}). A training checkpoint may hold other objects: if you trust where it came from, "
-            'make a plain one with torch.save(torch.load(FILE, weights_only=False)["state_dict"], "plain.pt"), which '
-            "runs whatever code the file holds"
-        ) from error
-    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
+        tensors = loaded.get("state_dict", loaded)
+        return {name: value for name, value in tensors.items() if isinstance(value, Tensor)}
 
-
-def _file_of(folder: Path) -> Path:
-    try:
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
-        raise UsageError(
-            f"weights folder {folder} has no readable config.json: give a folder of a CLAP model"
-        ) from error
-    if kind not in ("clap", "clap_audio_model"):
-        raise UsageError(f"weights folder {folder} holds a model of type {kind!r}: give that of a CLAP model")
-    for name in FILES:
-        if (folder / name).is_file():
-            return folder / name
-    raise UsageError(f"weights folder {folder} has neither {' nor '.join(FILES)}")
+    return read(path, choice, load)
 
 
 def fit(encoder: ClapAudioEncoder, found: dict[str, Tensor], path: Path, model: str) -> None:

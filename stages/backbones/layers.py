@@ -41,5 +41,6 @@ def select_taps(spec: str, taps: Sequence[str], stage_ends: Sequence[str] = ()) 
     wanted = {name.strip() for name in spec.split(",")}
     for name in sorted(wanted):
         if name not in taps:
-            raise unknown_name("layer", name, [*taps, "all", "stages", "last:4"])
+            error = unknown_name("layer", name, [*taps, "all", "stages", "last:4"])
+            raise UsageError(f"{error} The model has {len(taps)} blocks, {taps[0]} to {taps[-1]}")
     return tuple(tap for tap in taps if tap in wanted)

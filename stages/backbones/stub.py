@@ -45,6 +45,9 @@ class StubFamily:
         rate = timeline.sample_rate if choice.modality == "audio" else None
         return BackboneFacts("stub", "stub", choice.modality, (stage,), 0, size, sample_rate=rate)
 
+    def check_weights(self, choice: BackboneChoice, facts: BackboneFacts) -> None:
+        """Nothing can be lacking."""
+
     def load(
         self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False
     ) -> Backbone:

@@ -16,7 +16,7 @@ from typing import Any
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import front_ends, windows
+from avpipe.stages.backbones import demo_weights, front_ends, windows
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
 from avpipe.stages.backbones.precision import precision_of
 from avpipe.stages.backbones.timm_table import Entry
@@ -101,6 +101,11 @@ def _picture(choice: BackboneChoice, timeline: Timeline, entry: Entry) -> _Pictu
         raise unknown_name("audio front end", name, fitting)
     if name not in fitting:
         raise UsageError(f"front end {name!r} is not for {choice.model}, which takes {', '.join(fitting)}")
+    if choice.weights == demo_weights.KEYWORD and entry.channels == 3 and name != "logmel":
+        raise UsageError(
+            f"the demo's audio weights go with the pictures that they learned, --audio-front-end logmel, not with "
+            f"{name}: leave --audio-front-end out, or give other weights with --audio-weights, such as random:0"
+        )
     if choice.image_size and name != "lavish":
         raise UsageError(
             f"image_size is for the visual backbone and for the audio front end `lavish`; pictures of {name} for "

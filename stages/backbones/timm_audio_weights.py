@@ -35,12 +35,22 @@ def fit(loaded: State, model: Any, facts: BackboneFacts) -> tuple[State, State]:
     """
     kind = facts.preprocess["front_end"]["kind"]
     if kind == "lavish":
-        return loaded, {}  # visual weights
+        return _visual(loaded, model), {}
     if "v.pos_embed" in loaded:
         return _ast(loaded, model, kind)
     if "decoder_pos_embed" in loaded:
         loaded = _audiomae(loaded, kind)
     return _with_positions(_last_norm(loaded, model), model, along_rows=kind == "audiomae")
+
+
+def _visual(loaded: State, model: Any) -> State:
+    """Visual weights; timm's filter takes their positions for a square."""
+    patches = loaded.get("patch_embed.proj.weight")
+    if patches is not None and patches.ndim == 4 and patches.shape[1] != model.patch_embed.proj.in_channels:
+        raise ValueError(
+            f"its pictures have {patches.shape[1]} channels: --audio-front-end lavish takes weights of frames in colour"
+        )
+    return loaded
 
 
 def _ast(loaded: State, model: Any, kind: str) -> tuple[State, State]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import timm_audio
+from avpipe.stages.backbones import checkpoints, demo_weights, timm_audio
 from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts
 from avpipe.stages.backbones.precision import precision_of
 from avpipe.stages.backbones.timm_table import Entry, Normalisation, table
@@ -67,6 +68,15 @@ class TimmFamily:
             preprocess={"mean": list(mean), "std": list(std)},
             precision=precision_of(choice),
         )
+
+    def check_weights(self, choice: BackboneChoice, facts: BackboneFacts) -> None:
+        """Refuses weights that are known to be lacking; imports timm where they are the hub's."""
+        if choice.weights == "pretrained":
+            from avpipe.stages.backbones.timm_hub import check_pretrained
+
+            check_pretrained(choice, entries()[facts.model])
+        elif choice.seed is None and choice.weights != demo_weights.KEYWORD:
+            checkpoints.check_file(Path(choice.weights), choice)
 
     def load(
         self, choice: BackboneChoice, facts: BackboneFacts, taps: tuple[str, ...], device: str, compiled: bool = False

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import timm
@@ -18,9 +17,11 @@ import torch
 from timm.models import eva, swin_transformer, swin_transformer_v2, vision_transformer
 from torch import Tensor, nn
 
-from avpipe.pipeline.errors import EnvironmentLacking, UsageError
+from avpipe.pipeline.errors import UsageError
 from avpipe.stages.backbones import demo_weights, timm_audio_weights
+from avpipe.stages.backbones.checkpoints import read
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
+from avpipe.stages.backbones.timm_hub import create_pretrained
 from avpipe.stages.backbones.timm_table import Entry
 
 State = dict[str, Tensor]
@@ -36,7 +37,7 @@ def build(choice: BackboneChoice, facts: BackboneFacts, entry: Entry) -> nn.Modu
     channels = 3 if facts.modality == "visual" else facts.preprocess["front_end"]["channels"]
     given = {**entry.options, "num_classes": 0, "img_size": facts.input_size, "in_chans": channels}
     if choice.weights == "pretrained":
-        return _fetch(choice, entry, given)
+        return create_pretrained(choice, entry, given)
     model: nn.Module = timm.create_model(entry.timm_name or choice.model, pretrained=False, **given)
     if choice.seed is not None:
         redraw(model, choice.seed)
@@ -47,19 +48,10 @@ def build(choice: BackboneChoice, facts: BackboneFacts, entry: Entry) -> nn.Modu
     return model
 
 
-def _fetch(choice: BackboneChoice, entry: Entry, given: dict[str, Any]) -> nn.Module:
-    tag = choice.model.partition(".")[2] or entry.default_tag
-    try:
-        model: nn.Module = timm.create_model(entry.hub.format(tag=tag) or choice.model, pretrained=True, **given)
-    except Exception as error:
-        raise EnvironmentLacking(
-            f"pretrained weights of {choice.model} cannot be had here ({type(error).__name__}): download them on a "
-            f"machine with internet access and give the file with --{choice.modality}-weights FILE, or ask for random "
-            f"weights with --{choice.modality}-weights random:SEED"
-        ) from error
-    return model
-
-
+OF_THE_TRUNK = re.compile(r"(blocks|layers|patch_embed|pos_embed|cls_token|dist_token|reg_token|norm_pre)\b")
+"""Tensors on which tokens depend: where a file has more of them than the model, it is another model's."""
+TABLES = re.compile(r"relative_position_index$|relative_coords_table$|attn_mask$|\.rope\.")
+"""What some files hold beside the parameters; models compute it themselves."""
 POST_NORM = ("ResPostBlock", "EvaBlockPostNorm", "SwinTransformerV2Block")
 """timm's blocks that normalise what they add: only the gain of that normalisation decides how much it is."""
 INTO_THE_SUM = re.compile(r"(?<![qkv]_)proj\.weight$|\.fc2\.weight$")
@@ -111,18 +103,13 @@ def load_file(model: nn.Module, path: Path, choice: BackboneChoice, facts: Backb
     """Loads a local checkpoint (safetensors, or torch in weights-only fashion); every tensor of the model must come.
 
     Layouts other than timm's, and other sizes, are what timm's own filters know: OpenAI's and OpenCLIP's CLIP, DINOv2
-    and DINOv3, EVA, the official Swin and Swin-V2. Tensors that the model does not have, such as heads, are left out.
+    and DINOv3, EVA, the official Swin and Swin-V2. Heads and other tensors on which no tap
+    depends are left out; of a file with averaged (EMA) weights beside the last ones, timm takes the averaged ones.
 
     Raises:
         UsageError: the file is none of these, or lacks tensors.
     """
-    try:
-        loaded = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:
-        raise UsageError(
-            f"weights file {path} is no safetensors file and no torch checkpoint of plain tensors "
-            f"({type(error).__name__}): give another with --weights"
-        ) from error
+    loaded = read(path, choice, lambda: timm.models.load_state_dict(str(path), weights_only=True))
     try:
         ready: State = {}
         if choice.modality == "audio":
@@ -130,13 +117,18 @@ def load_file(model: nn.Module, path: Path, choice: BackboneChoice, facts: Backb
         with contextlib.redirect_stdout(io.StringIO()):  # timm's filter for DINOv3 prints
             state = _filter(entry.kind, choice.model)(loaded, model)
         state = {key: _fit_channels(value, model, key) for key, value in state.items()} | ready
-        missing, _ = model.load_state_dict(state, strict=False)
+        missing, extra = model.load_state_dict(state, strict=False)
     except Exception as error:
         why = " ".join((str(error) or type(error).__name__).split())[:300]
         raise UsageError(f"weights file {path} does not fit {choice.model}: {why}") from error
     if missing:
         raise UsageError(
             f"weights file {path} does not fit {choice.model}: it lacks {len(missing)} tensors, such as {missing[0]}"
+        )
+    if foreign := [name for name in extra if OF_THE_TRUNK.match(name) and not TABLES.search(name)]:
+        raise UsageError(
+            f"weights file {path} is of another architecture than {choice.model}: that has no place for "
+            f"{len(foreign)} of its tensors, such as {foreign[0]}; name the model that the weights are of"
         )
 
 

@@ -18,6 +18,8 @@ from typing import Any
 
 from torch import nn
 
+from avpipe.stages.backbones.wording import in_words
+from avpipe.stages.effect import in_effect
 from avpipe.stages.inference import load_trained
 from avpipe.stages.model import build_model
 from avpipe.stages.report import costs, parsing, samples, scores
@@ -78,7 +80,7 @@ def build(sources: Sources, *, clips: int, beside: Sequence[Path] | None, device
         "made": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "avpipe": version("avpipe"),
         "run": without_home(_run(sources, parameters)),
-        "settings": config.train.to_dict(),
+        "settings": in_effect(config.train, config.model.task),
         "spec": without_home(_spec(sources)),
         "environment": without_home(sources.environment),
         "notes": without_home([*notes, *media_notes, *layer_notes, *left_out]),
@@ -148,7 +150,19 @@ def _run(sources: Sources, parameters: int) -> dict[str, Any]:
         **{key: sources.metrics[key] for key in keys},
         **counts,
         "trainable_parameters": parameters,
+        "backbones": _backbones(sources),
     }
+
+
+def _backbones(sources: Sources) -> dict[str, str]:
+    """What the run's features come from, a line for each modality that it used, with the taps that it learned from."""
+    found = {}
+    for modality, weights in weights_of(sources).items():
+        spec = sources.cache.specs[modality] if sources.cache else None
+        fields, request = (spec.fields, spec.request) if spec else ({}, {})
+        taps = list(sources.config.model.shapes[modality])
+        found[modality] = in_words(fields, {**request, "weights": weights}, taps)
+    return found
 
 
 def _spec(sources: Sources) -> dict[str, Any]:

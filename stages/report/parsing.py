@@ -67,16 +67,16 @@ def class_scores(sources: Sources, task: ParsingTask) -> list[dict[str, Any]]:
 
 
 def same_everywhere(sources: Sources, task: ParsingTask) -> str:
-    """What the model says of all segments of the split, in words, where it always says the same; else an empty text."""
-    answers = {
-        column.tobytes()
-        for index in range(len(sources.samples))
-        for column in np.concatenate(task.decide(parsed(sources, index))).T
-    }
-    if len(answers) != 1:
-        return ""
-    heard, seen = np.frombuffer(answers.pop(), dtype=bool).reshape(len(MODALITIES), -1)
-    said = (f"{verb} {_names(sources, row)}" for verb, row in (("hears", heard), ("sees", seen)))
+    """What the model hears, or sees, in all segments of the split alike, in words; else an empty text.
+
+    Only modalities that the model was trained on are asked about.
+    """
+    maps = [task.decide(parsed(sources, index)) for index in range(len(sources.starts) - 1)]
+    said = []
+    for place, (modality, verb) in enumerate(zip(MODALITIES, ("hears", "sees"), strict=True)):
+        every = np.concatenate([one[place] for one in maps], axis=1)  # C, all segments
+        if modality in sources.config.train.modalities and (every == every[:, :1]).all():
+            said.append(f"{verb} {_names(sources, every[:, 0])}")
     return " and ".join(said)
 
 

@@ -20,7 +20,8 @@ def rows(sources: Sources, task: AnyTask) -> tuple[list[dict[str, Any]], list[in
 
     Hard is a low score; among equals (events), a low probability of the true classes. Masks have by segment `empty`
     (nothing is true there; None without annotation) and `painted` (share of pixels that are predicted on). For parsing
-    see `parsing.entry`.
+    see `parsing.entry`. Events have `certainty`, the probability of the predicted class by segment, unless the head has
+    two decisions (`cmbs`).
     """
     missing = set(sources.metrics["missing_samples"])
     found = []
@@ -83,13 +84,9 @@ def _event(sources: Sources, task: EventsTask, index: int) -> tuple[dict[str, An
     chance = _softmax(scores)
     predicted = np.argmax(scores, axis=-1)
     score = float(task.values(index, scores).mean())
-    entry = {
-        "score": score,
-        "segments": len(truth),
-        "truth": truth.tolist(),
-        "predicted": predicted.tolist(),
-        "certainty": [round(float(row[i]), 4) for row, i in zip(chance, predicted, strict=True)],
-    }
+    entry = {"score": score, "segments": len(truth), "truth": truth.tolist(), "predicted": predicted.tolist()}
+    if not task.two_head:  # its scores are made to give its decision; their softmax is no probability of a class
+        entry["certainty"] = [round(float(row[i]), 4) for row, i in zip(chance, predicted, strict=True)]
     return entry, (score, float(chance[np.arange(len(truth)), truth].mean()))
 
 

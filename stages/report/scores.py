@@ -11,6 +11,7 @@ from typing import Any
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
+from avpipe.stages.effect import in_effect
 from avpipe.stages.metrics import llp
 from avpipe.stages.report.scored import is_scored, read_metrics
 from avpipe.stages.report.sources import Sources
@@ -82,7 +83,7 @@ def _row(kind: str, label: str, config: RunConfig, run: Path, metrics: Mapping[s
 
 def _group(config: RunConfig, run: Path) -> str:
     """The same for runs on the same features that differ in nothing but the seed."""
-    settings = {**config.train.to_dict(), "seed": None}
+    settings = {**in_effect(config.train, config.model.task), "seed": None}
     known = [config.dataset, settings, config.model.to_dict(), runs.recorded_environment(run).get("content_hash")]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -99,9 +100,12 @@ def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Seque
 
 
 def _label(config: RunConfig, ours: RunConfig) -> str:
-    """Method and modality, and the settings in which a run differs from ours; the first few, and how many more."""
+    """Method and modality, and the settings in which a run differs from ours; the first few, and how many more.
+
+    Settings that change nothing in that run are left out.
+    """
     ignored = ("method", "modality", "seed")
-    theirs, own = config.train.to_dict(), ours.train.to_dict()
+    theirs, own = in_effect(config.train, config.model.task), ours.train.to_dict()
     other = [f"{key}={value}" for key, value in theirs.items() if key not in ignored and own[key] != value]
     more = len(other) - SHOWN_DIFFERENCES
     shown = other[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])

@@ -1,6 +1,9 @@
 """`avpipe backbones`: names, shapes and bytes of what can be chosen."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -10,6 +13,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages import backbones
 from avpipe.stages.job import Wish, choose_backbones, resolve
 
+AVPIPE = Path(sys.executable).with_name("avpipe")
 SWIN, HTSAT = "swinv2_large_window12_192", "htsat"
 
 
@@ -44,6 +48,8 @@ def test_ls_finds_by_part_of_the_name_by_glob_modality_and_family():
     assert "test_vit" in names("est_vi")
     assert names("test_vit") == ["test_vit", "test_vit2", "test_vit3", "test_vit4"]
     assert names("test_vi?") == ["test_vit"]
+    assert names("TEST_VIT") == names("test_vit")
+    assert names("EVA02_BASE*") == names("eva02_base*") != []
     assert names("nothing") == []
     assert HTSAT in names("--modality", "audio")
     assert HTSAT not in names("--modality", "visual")
@@ -126,16 +132,33 @@ def test_options_change_what_is_said():
     [
         (("tst_vit",), "did you mean 'test_vit'"),
         (("nix",), "avpipe backbones ls"),
-        (("test_vit", "--layers", "blocks.9"), "unknown layer 'blocks.9'"),
+        (("test_vit", "--layers", "blocks.9"), "unknown layer 'blocks.9'.* 6 blocks, blocks.0 to blocks.5"),
         (("test_vit", "--dtype", "float15"), "did you mean 'float16'"),
         (("test_vit", "--modality", "visuel"), "did you mean 'visual'"),
         (("test_vit", "--image-size", "33"), "33"),
-        ((HTSAT, "--modality", "visual"), "htsat"),
+        ((HTSAT, "--modality", "visual"), "htsat has no visual form: give --modality audio"),
+        ((HTSAT, "--segment-seconds", "12"), "a segment of 12.0 s is longer than what htsat hears"),
     ],
 )
 def test_what_cannot_be_told_is_refused(given, message):
     with pytest.raises(UsageError, match=message):
         invoke("taps", *given)
+
+
+def test_a_pattern_that_finds_nothing_offers_the_nearest(avpipe_here):
+    done = avpipe_here("backbones", "ls", "swimv2_large")
+    assert done.stdout == "0 backbones\n"
+    assert "near are: swinv2_large" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_traceback():
+    """`avpipe ... | head -1`: the output is longer than a pipe holds, so that writing ends before it is through."""
+    command = [str(AVPIPE), "backbones", "ls", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "[\n"
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 141  # as of `yes | head`
 
 
 def test_torch_is_not_imported(avpipe):

@@ -74,6 +74,7 @@ def test_bad_videos_are_quarantined_and_retried_once_mended(own_ave, avpipe, avp
     }
     assert set(reasons) == {empty, text, missing}
     assert "empty" in reasons[empty]
+    assert "empty" not in done.stderr  # each is named once
     cache = open_cache(tmp_path / "cache" / "ave")
     assert sorted(cache.clips()) == sorted(own_ave.ids[3:])
     before = {clip: cache.read(cache.rows([clip]), ["visual/blocks.3"])["visual/blocks.3"] for clip in cache.clips()}

@@ -83,6 +83,25 @@ def test_dry_run_writes_nothing_and_foretells_the_bytes(own_ave, avpipe_here, tm
     assert (again["clips"], again["bytes"]) == (0, 0)
 
 
+def test_what_is_used_is_said_before_while_and_after(own_ave, avpipe_here):
+    (own_ave.root / "avpipe.yaml").write_text("backbones: {visual: {model: stub, weights: 'random:3'}}\n")
+    command = ("extract", "--dataset", "ave", "--audio", "stub", "--audio-weights", "random:0", "--layers", "last:2")
+    audio = "audio: stub, weights random:0, 2 of 4 blocks (blocks.2, blocks.3), float32, window segment"
+    visual = "visual: stub, weights random:3, 2 of 4 blocks (blocks.2, blocks.3), float32 (from data/ave/avpipe.yaml)"
+    plan = avpipe_here(*command, "--dry-run").stdout.splitlines()
+    assert plan[:2] == [visual, audio]
+    planned = json.loads(avpipe_here(*command, "--dry-run", "--json").stdout)["backbones"]
+    first, again = avpipe_here(*command), avpipe_here(*command)
+    for done in (first, again):  # also where nothing is left to do
+        assert {visual, audio} <= set(done.stderr.splitlines())
+    shown = [" ".join(line.split()) for line in avpipe_here("cache", "show").stdout.splitlines()]
+    assert audio.replace("audio:", "audio") in shown
+    kept = json.loads(avpipe_here("cache", "show", "--json").stdout)["backbones"]
+    assert kept["visual"] | {"origin": planned["visual"]["origin"]} == planned["visual"]
+    assert (kept["visual"]["weights"], kept["visual"]["taps"]) == ("random:3", ["blocks.2", "blocks.3"])
+    assert (kept["audio"]["model"], kept["audio"]["window"], kept["visual"]["window"]) == ("stub", "segment", None)
+
+
 def test_frames_and_samples_are_the_media(own_ave, avpipe_here, tmp_path):
     avpipe_here("extract", "--dataset", "ave", *STUB)
     cache = open_cache(tmp_path / "cache" / "ave")
@@ -104,4 +123,7 @@ def test_status_and_show_speak_of_the_cache(own_ave, avpipe_here, tmp_path):
     assert status["clips"]["done"] == len(own_ave.ids)
     assert status["clips"]["left"] == 0
     avpipe_here("cache", "show")
-    avpipe_here("status")
+    assert "cache:" in avpipe_here("status").stderr  # which one is not said where it was named
+    assert avpipe_here("status", "--dataset", "ave").stderr == ""
+    assert avpipe_here("cache", "show", "--dataset", "ave").stderr == ""
+    assert "is no cache" in avpipe_here("status", "--dataset", "llp", check=2).stderr

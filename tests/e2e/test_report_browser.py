@@ -35,6 +35,8 @@ def test_the_summary_says_how_far_this_run_is_from_controls_and_constants(opened
     for part in ("81.2 %", "74.4 %", "linear (both), seed 0", "6.8 points above", "40.8 %", "40.4 points above"):
         assert part in text
     assert "Best of 3 runs beside it with other settings, on this split" in text
+    backbones = one.page.locator(".facts .wide").all_inner_texts()
+    assert [text.split("\n")[1] for text in backbones] == list(Toy("events").data["run"]["backbones"].values())
     mean = one.page.locator(".scores .mean").inner_text()
     assert "73.8 % ± 0.9" in mean
     assert "mean and standard deviation over 2 seeds" in mean

@@ -450,6 +450,7 @@ def test_a_name_that_two_clips_share_is_no_clips_name(tmp_path):
         (["vggish"], "give NAME=PATH"),
         (["frames=a"], "cannot be the name of a tap"),
         (["x@int8=a"], "cannot be the name of a tap"),
+        (["x.stats=a"], r"\.stats is kept for statistics of the tokens .* such as x_stats"),
         (["x=a", "x=a"], "two sources for audio/x"),
         (["x=gone"], "no such file or folder"),
         (["../x=a"], "is no array name"),
@@ -484,7 +485,7 @@ def test_the_command(ave, tmp_path, avpipe, capsys):
     assert "cache/ave-imported: audio/other of 2 clips, 2 imported now, 1 quarantined" in done.stdout
     assert "quarantined ccccccccccc: audio/other: " in done.stdout
     show_command(tmp_path / "cache" / "ave-imported")
-    assert ", imported" in capsys.readouterr().out
+    assert "imported features" in capsys.readouterr().out
 
 
 def test_clips_of_a_users_own_table_are_as_long_as_their_features(tmp_path):

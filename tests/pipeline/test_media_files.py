@@ -186,11 +186,12 @@ def test_what_is_wanted_must_be_there(tmp_path):
     with pytest.raises(InputRejected, match="no audio track") as caught:
         decode_clip(Clip("a", 2, video=silent), MediaSpec(CLOCK, (8, 8), audio=True))
     assert caught.value.stage == "audio"
-    assert caught.value.hint
+    assert "--modality visual" in caught.value.hint
     soundfile.write(tmp_path / "a.wav", np.zeros(16_000), 16_000)
     with pytest.raises(InputRejected, match="no video track") as caught:
         decode_clip(Clip("a", 1, video=tmp_path / "a.wav"), MediaSpec(CLOCK, (8, 8), audio=False))
     assert caught.value.stage == "frames"
+    assert "--modality audio" in caught.value.hint
     with pytest.raises(InputRejected, match="neither a video nor"):
         decode_clip(Clip("a", 1), MediaSpec(CLOCK, (8, 8), audio=False))
 

@@ -1,11 +1,15 @@
+import json
 import os
+import re
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from avpipe.pipeline.errors import CorruptionFound, UsageError
-from avpipe.stages import checkpoint
+from avpipe.stages import checkpoint, distill
+from avpipe.stages.config import TrainConfig
 
 
 def trained(steps, seed=0):
@@ -41,6 +45,41 @@ def test_names_of_tensors(tmp_path):
     assert {"model.0.weight", "model.1.running_mean", "optimizer.0.weight.exp_avg", "optimizer.2.bias.step"} <= {
         *tensors
     }
+
+
+EARLIER = {
+    r"\.meta\.(\d+)": r".distillers.\1.meta",
+    r"\.adapt\.(token_bias|to_query|to_key|to_value|back)": r".\1",
+}
+"""Names of LCD's parameters today, and before meta-tokens stood outside the layers."""
+
+
+def test_names_of_an_earlier_version_are_read(tmp_path):
+    def built(seed):
+        torch.manual_seed(seed)
+        shapes = {m: {"blocks.0": (9, 16), "blocks.1": (9, 16)} for m in ("audio", "visual")}
+        return nn.ModuleDict({"distiller": distill.build("mettle", shapes, TrainConfig(width=16, rank=16))})
+
+    def earlier(name):
+        for pattern, before in EARLIER.items():
+            name = re.sub(pattern, before, name)
+        return name
+
+    model, fresh = built(0), built(1)
+    optimizer, other = (torch.optim.AdamW(one.parameters(), lr=0.1) for one in (model, fresh))
+    sum(value.square().sum() for value in model.parameters()).backward()
+    optimizer.step()
+    checkpoint.save(tmp_path / "today", model, {}, optimizer)
+    tensors, facts = checkpoint.read(tmp_path / "today")
+    moved = {earlier(name): value for name, value in tensors.items()}
+    assert "model.distiller.parts.audio.distillers.1.meta" in moved
+    assert "optimizer.distiller.parts.visual.distillers.0.to_query.exp_avg" in moved
+    save_file(moved, tmp_path / "earlier", metadata={checkpoint.FACTS: json.dumps(facts)})
+    checkpoint.restore(tmp_path / "earlier", fresh, other)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, fresh.state_dict()[name]), name
+    states = [[one.state[p]["exp_avg"] for p in m.parameters()] for one, m in ((optimizer, model), (other, fresh))]
+    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):

@@ -87,6 +87,18 @@ def test_another_model_is_refused() -> None:
         BackboneChoice("visual", "vit_base_patch16_224", "demo").request()
 
 
+@pytest.mark.parametrize("front_end", ["ast", "audiomae", "lavish"])
+def test_audio_weights_go_with_the_pictures_that_they_learned(front_end: str) -> None:
+    choice = BackboneChoice("audio", "test_vit", "demo", front_end=front_end)
+    with pytest.raises(UsageError, match=f"--audio-front-end logmel, not with {front_end}: leave --audio-front-end"):
+        facts_of(choice, Timeline())
+    facts_of(BackboneChoice("audio", "test_vit", "demo", front_end="logmel"), Timeline())
+    if front_end == "lavish":  # the same weights as a file
+        choice = BackboneChoice("audio", "test_vit", str(demo_weights.file("audio")), front_end=front_end)
+        with pytest.raises(UsageError, match="its pictures have 1 channels: --audio-front-end lavish takes weights of"):
+            load(choice, facts_of(choice, Timeline()), ("blocks.5",), "cpu")
+
+
 @pytest.mark.parametrize("modality", ["visual", pytest.param("audio", marks=pytest.mark.slow)])
 def test_the_script_trains_and_writes(tmp_path: Path, modality: str) -> None:
     options = ["--inputs", "40", "--held-out", "20", "--epochs", "1", "--batch", "20", "--workers", "1"]

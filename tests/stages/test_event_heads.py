@@ -93,6 +93,23 @@ def test_the_linear_head_is_linear():
     assert head.join.out_features == 2 * D  # 512, as published, at the default width
 
 
+@pytest.mark.parametrize("opened", BOTH)
+def test_a_gate_adds_a_tenth_to_the_other_modality(opened):
+    head, other = head_of("cmbs"), {"audio": "visual", "visual": "audio"}[opened]
+    with torch.no_grad():
+        for m in BOTH:
+            head.gate[m].weight.zero_()
+            head.gate[m].bias.fill_(-50)
+            head.activate[m].bias.zero_()
+        head.activate[opened].weight.zero_()  # activations of the other alone are seen
+        shut = head(distilled(), PRESENT).activation
+        head.gate[other].bias.fill_(50)
+        torch.testing.assert_close(head(distilled(), PRESENT).activation, shut)
+        head.gate[opened].bias.fill_(50)
+        torch.testing.assert_close(head(distilled(), PRESENT).activation, 1.1 * shut)
+    assert shut.abs().max() > 0.01
+
+
 def test_best_mean_takes_the_highest_that_count():
     scores = torch.tensor([[5.0, 1, 9, 2, 4, 3], [7, 8, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1]])[..., None]
     counted = torch.tensor([[1, 1, 0, 1, 1, 1], [1, 1, 0, 0, 0, 0], [0] * 6], dtype=torch.bool)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -214,16 +213,3 @@ def test_weights_that_do_not_fit_are_named(small, tmp_path):
     refused("no readable config.json", choice=_choice(tmp_path / "empty"))
     (tmp_path / "empty" / "config.json").write_text('{"model_type": "clap"}')
     refused(r"neither model.safetensors nor pytorch_model\.bin", choice=_choice(tmp_path / "empty"))
-
-
-class _Callback:
-    """What a training framework leaves in its checkpoints."""
-
-
-def test_objects_in_a_checkpoint_are_never_made(small, tmp_path):
-    torch.save({"state_dict": _original(**HIDDEN), "callbacks": {_Callback: np.float64(1)}}, tmp_path / "x.ckpt")
-    with pytest.raises(UsageError, match=r"make a plain one with torch\.save"):
-        load_encoder(_choice(tmp_path / "x.ckpt"))
-    (tmp_path / "text.pt").write_text("no weights at all")
-    with pytest.raises(UsageError, match="no torch checkpoint of plain tensors"):
-        load_encoder(_choice(tmp_path / "text.pt"))

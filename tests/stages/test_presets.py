@@ -2,12 +2,15 @@
 
 import re
 import shlex
+import subprocess
+import sys
 
 import pytest
 import typer
 import yaml
 
 from avpipe.cli.main import app
+from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import manifest_of
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
@@ -16,6 +19,7 @@ from avpipe.stages.config import TrainConfig, defaults_for
 from avpipe.stages.presets import load_preset, preset_names
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.train import TrainOptions, settings, train
+from avpipe.stages.train_options import check_early, check_preset, say_preset
 
 ORIGINS = ("published", "protocol", "ours")
 
@@ -129,8 +133,64 @@ def test_a_run_keeps_what_its_preset_came_to(tmp_path, toy_events):
     other = load_preset(own(tmp_path, text.replace("width: 16", "width: 32")))
     with pytest.raises(UsageError, match="was started with width=16"):
         train(TrainOptions(run=run, resume=True, preset=other))
-    with pytest.raises(UsageError, match="ave"):
-        train(TrainOptions(cache=toy_events.cache, preset=load_preset("mettle-llp")))
+    with pytest.raises(
+        UsageError, match=r"mettle-llp is for llp \(parsing data\), ave is events: take --preset mettle-ave or "
+    ):
+        train(
+            TrainOptions(dataset="ave", cache=toy_events.cache, root=toy_events.root, preset=load_preset("mettle-llp"))
+        )
+
+
+def test_presets_and_data_of_their_task():
+    preset = load_preset("mettle-ave")
+    for dataset, task in (("llp", "parsing"), ("avsbench-ms3", "segmentation")):
+        fits = "take --preset mettle-llp" if task == "parsing" else "train without --preset"
+        with pytest.raises(UsageError, match=rf"mettle-ave is for ave \(events data\), {dataset} is {task}: {fits}"):
+            check_preset(preset, dataset, task)
+    check_preset(preset, "mine.csv", "events")
+    with pytest.raises(UsageError, match="llp is parsing: take --preset mettle-llp"):
+        check_early(TrainOptions(dataset="llp", preset=preset))  # before there are features
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Lines of information that were said."""
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
+    return lines
+
+
+def test_a_preset_for_other_data_is_said(tmp_path, said):
+    preset = load_preset(own(tmp_path, "dataset: ave\nsettings:\n  epochs: 3\n"))
+    for dataset in ("ave", "ave-part", "mine.csv"):
+        say_preset(preset, dataset)
+    assert [line.endswith("(it is for ave, taken for mine.csv)") for line in said] == [False, False, True]
+
+
+def test_settings_are_checked_before_torch_is_imported():
+    """A misspelt setting is an error at once."""
+    code = """
+import sys
+from avpipe.cli.train import train_command
+from avpipe.pipeline.errors import UsageError
+try:
+    train_command(["epoch=3"])
+except UsageError as error:
+    print(error, "torch" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "unknown setting 'epoch': did you mean 'epochs'? False\n"
+
+
+def test_settings_without_effect_are_said(said):
+    settings(TrainOptions(method="linear", overrides=("rank=32", "smoothing=0", "epochs=2")), "events")
+    (line,) = said
+    assert line.startswith(
+        "without effect here: rank (belongs to method=mettle with branches=both or adapt), smoothing"
+    )
+    assert "epochs" not in line
+    settings(TrainOptions(overrides=("rank=32", "epochs=2")), "events")
+    assert len(said) == 1
 
 
 def test_the_command_names_the_presets_and_takes_them(avpipe, tmp_path, toy_events):

@@ -169,6 +169,11 @@ def test_media_of_the_clips(media_run):
     sources, document = made(media_run, clips=2)
     cache = sources.cache
     assert [one.place for one in document.planned] == [0, 3]
+    layers = "weights random:0, 2 of 6 blocks (blocks.4, blocks.5), float32"
+    assert document.data["run"]["backbones"] == {
+        "audio": f"test_vit, {layers}, window segment, front end logmel",
+        "visual": f"test_vit, {layers}",
+    }
     for place, detail in details(sources, document.viewer, document.planned):
         clip = sources.samples[_index(document, place)].clip
         assert base64.b64decode(detail["video"]["data"]) == sources.clips[clip].video.read_bytes()
@@ -480,6 +485,7 @@ def test_without_cache_or_dataset(make_toy, tmp_path, fill_cache):
     assert any("is gone" in note and "--cache" in note for note in document.data["notes"])
     assert (document.data["layers"], len(document.data["clips"])) == (None, 8)
     assert document.data["spec"]["audio"]["fields"] == {}
+    assert document.data["run"]["backbones"]["audio"] == "a backbone that is not known, 2 taps (blocks.9, blocks.10)"
     assert document.planned == []  # neither video nor stored media nor masks
     assert [clip["detail"] for clip in document.data["clips"]] == [False] * 8
     assert any(
@@ -548,6 +554,29 @@ def test_runs_are_grouped_by_all_settings_but_the_seed(event_run, tmp_path):
     assert len({rows[name]["group"] for name in ("ours", "many", "more")}) == 3
     assert rows["more"]["label"] == "mettle (both), epochs=9, batch=3, lr=0.1, weight_decay=0.2, and 1 more"
     assert rows[None]["group"] is None
+
+
+def test_settings_without_effect_are_left_out(event_run, tmp_path):
+    run = copied(event_run, tmp_path / "runs" / "ours")
+    for name, changed in (
+        ("same", {"dice": 0.2, "smoothing": 0.3}),
+        ("rank", {"method": "linear", "rank": 4, "lr": 0.1}),
+    ):
+        config = yaml.safe_load((copied(event_run, tmp_path / "runs" / name) / runs.CONFIG).read_text())
+        config["train"] |= changed
+        (tmp_path / "runs" / name / runs.CONFIG).write_text(yaml.safe_dump(config))
+    data = made(run)[1].data
+    rows = {row["run"]: row for row in data["scores"]["protocols"][0]["rows"]}
+    assert (rows["same"]["label"], rows["same"]["group"]) == ("mettle (both)", rows["ours"]["group"])
+    assert (rows["rank"]["label"], rows["rank"]["group"] != rows["ours"]["group"]) == ("linear (both), lr=0.1", True)
+    assert "dice" not in data["settings"]
+    assert "rank" in data["settings"]
+
+
+def test_two_decisions_have_no_certainty(toy_events, tmp_path):
+    run = train(TrainOptions(cache=toy_events.cache, run=tmp_path / "run", overrides=(*SMALL, "epochs=1", "head=cmbs")))
+    clips = made(run)[1].data["clips"]
+    assert all("predicted" in clip and "certainty" not in clip for clip in clips)
 
 
 def test_masks_and_videos_without_the_cache(media_run, mask_run, tmp_path):

@@ -119,6 +119,11 @@ def test_weak_labels_and_one_answer_for_all_are_said(parsing_run, tmp_path):
     blank["segment_probability"][:, 1, 3] = blank["video_probability"][:, 3] = 1
     change_predictions(run, **blank)
     assert "The model hears nothing and sees Dog in every segment of test." in document(run)["notes"]
+    heard = dict(np.load(parsing_run / "predictions-test.npz"))
+    heard["segment_probability"][:, 1] = 0
+    change_predictions(run, **heard)
+    notes = document(run)["notes"]
+    assert "The model sees nothing in every segment of test." in notes  # though it hears
 
 
 def test_a_page_is_written_with_and_without_data(parsing_run, toy_parsing, tmp_path):
@@ -133,6 +138,9 @@ def test_a_page_is_written_with_and_without_data(parsing_run, toy_parsing, tmp_p
     alone = make_report(run, device="cpu", out=tmp_path / "alone.html")
     assert alone.clips == 0
     assert any("is gone" in note for note in alone.notes)
+    change_predictions(run, segment_probability=np.zeros((80, 2, 25), np.float32))
+    alone = make_report(run, device="cpu", out=tmp_path / "alone.html")
+    assert "The model hears nothing and sees nothing in every segment of test." in alone.notes
 
 
 def test_weak_supervision_of_events_is_said(event_run, tmp_path):

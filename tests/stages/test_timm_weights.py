@@ -173,13 +173,6 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         BackboneChoice("visual", "test_vit", str(tmp_path / "none.safetensors")).request()
 
 
-def test_a_checkpoint_that_holds_code_is_refused_unread(tmp_path: Path) -> None:
-    path = tmp_path / "weights.pth"
-    torch.save({"model": timm.create_model("test_vit", num_classes=0)}, path)
-    with pytest.raises(UsageError, match="no torch checkpoint of plain tensors"):
-        loaded(BackboneChoice("visual", "test_vit", str(path)))
-
-
 def test_filters_print_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Standard output belongs to results; timm's filter for DINOv3 speaks of a bias that a model does not have."""
     case, path = CASES["DINOv3"], tmp_path / "weights.pth"
@@ -194,3 +187,17 @@ def test_pretrained_weights_that_cannot_be_had_say_what_to_do(monkeypatch: pytes
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(EnvironmentLacking, match="--visual-weights FILE"):
         loaded(BackboneChoice("visual", "test_vit", "pretrained"))
+
+
+@pytest.mark.parametrize(
+    "more", ["blocks.12.norm1.weight", "blocks.0.ls1.gamma", "blocks.3.attn.q_norm.weight", "reg_token"]
+)
+def test_a_file_of_another_architecture_is_refused(tmp_path, more):
+    """Its other tensors all fit, so the features would be plausible and wrong."""
+    state = dict(timm.create_model("test_vit", num_classes=0).state_dict())
+    path = tmp_path / "other.safetensors"
+    save_file({**state, "head.weight": torch.zeros(3, 64), "mask_token": torch.zeros(1)}, path)
+    loaded(BackboneChoice("visual", "test_vit", str(path)))
+    save_file({**state, more: torch.ones(64)}, path)
+    with pytest.raises(UsageError, match="of another architecture than test_vit.*such as " + more):
+        loaded(BackboneChoice("visual", "test_vit", str(path)))

@@ -3,9 +3,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from torch import nn
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.config import TrainConfig, defaults_for, from_dict, override
+from avpipe.stages.distill.lcd_layer import LowRankAttention
+from avpipe.stages.effect import idle, in_effect
+from avpipe.stages.model import ModelSpec, build_model
 
 
 def test_overrides_are_parsed_by_type():
@@ -63,3 +67,80 @@ def test_the_table_of_settings_is_complete():
     assert described == {
         key: (str(events[key]), str(masks[key])) for key in events.keys() - {"method", "modality", "stage"}
     }
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("taps=last:0", "taps=last:0: last:K needs a positive number"),
+        ("taps=first:2", "taps=first:2: last:K needs a positive number"),
+        ("taps=", "taps is empty: all, stages, last:K"),
+        ("layers=last:4", "counts transformer layers; which taps to train on is taps=last:4"),
+        ("layers=stages", "taps=stages"),
+    ],
+)
+def test_taps_and_layers_are_told_apart(pair, message):
+    with pytest.raises(UsageError, match=message):
+        override(TrainConfig(), [pair])
+
+
+@pytest.mark.parametrize(
+    ("task", "pairs", "without"),
+    [
+        ("events", (), {"crossed", "smoothing", "dice", "block_units"}),
+        (
+            "events",
+            ("method=linear", "head=linear", "supervision=weak", "shuffle=block"),
+            {
+                *("meta_tokens", "heads", "rank", "branches", "adapt", "gate", "share", "layer_dropout"),
+                *("smoothing", "layers", "dropout", "dice"),
+            },
+        ),
+        ("events", ("supervision=weak", "modality=audio"), {"crossed", "smoothing", "dice", "block_units"}),
+        ("events", ("branches=keep",), {"rank", "adapt", "gate", "crossed", "smoothing", "dice", "block_units"}),
+        ("parsing", ("head=han",), {"supervision", "crossed", "layers", "dice", "block_units"}),
+        (
+            "segmentation",
+            ("head=mask",),
+            {"supervision", "crossed", "smoothing", "layers", "block_units", "share", "layer_dropout"},
+        ),
+    ],
+)
+def test_settings_without_effect(task, pairs, without):
+    config = override(TrainConfig(), pairs)
+    assert set(idle(config, task)) == without
+    assert set(in_effect(config, task)) == set(config.to_dict()) - without
+
+
+SHAPES = {m: {"blocks.0": (17, 16), "blocks.1": (17, 16)} for m in ("audio", "visual")}
+OTHERS = {
+    **{"meta_tokens": "2", "heads": "2", "rank": "32", "branches": "keep", "adapt": "bottleneck"},
+    **{"gate": "scalar", "share": "stage", "layers": "2"},
+}
+
+
+@pytest.mark.parametrize(
+    ("task", "pairs"),
+    [
+        ("events", ()),
+        ("events", ("method=linear",)),
+        ("events", ("head=linear",)),
+        ("events", ("head=linear", "branches=keep")),
+        ("parsing", ("head=han", "method=linear")),
+    ],
+)
+def test_what_is_said_to_have_no_effect_has_none_on_the_model(task, pairs):
+    """Other values of such settings give a model with the same parameters; those in effect give another one."""
+    base = override(TrainConfig(width=16, rank=16), pairs)
+    spec = ModelSpec(task, 4, SHAPES)
+
+    def parameters(config):
+        built = build_model(spec, config)
+        hidden = [(m.num_heads,) for m in built.modules() if isinstance(m, nn.MultiheadAttention)]
+        hidden += [(m.heads,) for m in built.modules() if isinstance(m, LowRankAttention)]
+        return [(name, tuple(value.shape)) for name, value in built.named_parameters()], hidden
+
+    without = idle(base, task)
+    for key, other in OTHERS.items():
+        same = parameters(override(base, [f"{key}={other}"])) == parameters(base)
+        assert same == (key in without or str(getattr(base, key)) == other), key

@@ -109,9 +109,12 @@ def test_time_along_rows_and_prefix_tokens():
     time = torch.arange(64.0)[:, None].expand(64, 8)
     pitch = torch.arange(8.0).expand(64, 8)
     tokens = torch.cat([torch.full((1, 1, 2), -7.0), torch.stack([time, pitch], -1).view(1, -1, 2)], 1)
-    found = windows.rows_of(facts)("blocks.0", tokens.repeat(3, 1, 1))
+    three = tokens.repeat(3, 1, 1)
+    three[:, 0, 0] = torch.arange(3.0)  # prefix tokens of each window stay with its segments
+    found = windows.rows_of(facts)("blocks.0", three)
     assert found.shape == (30, 49, 2)
-    assert (found[:, 0] == -7).all()
+    assert found[:, 0, 0].tolist() == [0] * 10 + [1] * 10 + [2] * 10
+    assert (found[:, 0, 1] == -7).all()
     by_bin = found[:10, 1:].view(10, 8, 6, 2)
     torch.testing.assert_close(by_bin[..., 1], torch.arange(8.0)[:, None].expand(10, 8, 6))
     assert (by_bin[..., 0].diff(dim=2) > 0).all()
@@ -144,7 +147,7 @@ class _Loudness:
         return {"layers.3.blocks.1": self._rows("layers.3.blocks.1", tokens).numpy()}
 
 
-@pytest.mark.parametrize(("segments", "batch"), [(60, 32), (25, 10), (5, 5), (1, 1)])
+@pytest.mark.parametrize(("segments", "batch"), [(60, 32), (25, 10), (25, 20), (5, 5), (1, 1)])
 def test_clips_of_any_length_go_through_in_windows(segments, batch):
     facts = _facts("clip")
     samples = np.repeat(np.arange(1, segments + 1, dtype=np.int16)[:, None], 32_000, 1)

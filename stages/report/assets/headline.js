@@ -125,10 +125,14 @@ function facts(run) {
         .replace(/(\.\d+)?(Z|\+00:00)$/, ' UTC'),
     ],
   ].filter(([, value]) => value !== null && value !== undefined && value !== '');
+  const backbones = Object.entries(run.backbones ?? {});
   return el(
     'dl',
     { class: 'facts' },
     ...pairs.map(([name, value]) => el('div', {}, el('dt', { text: name }), el('dd', {}, named(value)))),
+    ...backbones.map(([modality, words]) =>
+      el('div', { class: 'wide' }, el('dt', { text: `Backbone, ${modality}` }), el('dd', {}, named(words))),
+    ),
   );
 }
 

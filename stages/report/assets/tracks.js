@@ -107,14 +107,15 @@ function segmentTable(clip) {
         named(className(clip.truth[t]), { class: 'class-name' }),
         named(className(clip.predicted[t]), { class: 'class-name' }),
         clip.truth[t] === clip.predicted[t] ? 'right' : 'wrong',
-        percent(clip.certainty?.[t]),
+        ...(clip.certainty ? [percent(clip.certainty[t])] : []),
     ]);
+  const eventHead = ['Segment', 'From', 'Truth', 'Predicted', 'Verdict', ...(clip.certainty ? ['Certainty'] : [])];
   const maskRows = () =>
     list.map((t) => [String(t + 1), start(t), percent(clip.iou[t]), truthOf(clip, t), percent(clip.painted?.[t])]);
   const [head, rows] = isParsing()
     ? [LANE_HEAD, laneRows(clip, start)]
     : isEvents()
-      ? [['Segment', 'From', 'Truth', 'Predicted', 'Verdict', 'Certainty'], eventRows()]
+      ? [eventHead, eventRows()]
       : [['Segment', 'From', 'IoU', 'Truth', 'Painted'], maskRows()];
   const label = 'Every segment, in numbers';
   return el('details', {}, el('summary', { text: label }), scroller(label, table(head, rows, { class: 'numbers' })));
