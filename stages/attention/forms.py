@@ -35,9 +35,9 @@ def cheaper_form(meta_tokens: int, heads: int, width: int, tokens: tuple[int, in
     What meets each token is K * H folded queries, or R keys and as many values. The folded ones are fewer and longer
     sums, worth their rows where a segment has many tokens; keys and values cost work of their own besides, which counts
     where the channels are few. The three numbers are fitted to measured times (`benchmarks/attention.py --grid`, one
-    thread, six shapes of tokens). Measured again with stored statistics, the form that is taken costs at most 1.04 times
-    the other on vit_base and on swinv2_large's stages 1 and 3, and at most 1.08 times on stage 4 but for one case (r 128,
-    K 16, H 4) of 1.11. On a busy machine single cases reach 1.14.
+    thread, six shapes of tokens). Measured again with stored statistics, the form that is taken costs at most 1.04
+    times the other on vit_base and on swinv2_large's stages 1 and 3, and at most 1.08 times on stage 4 but for one case
+    (r 128, K 16, H 4) of 1.11. On a busy machine single cases reach 1.14.
 
     Args:
         meta_tokens: K.
