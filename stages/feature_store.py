@@ -63,7 +63,7 @@ class FeatureStore:
         self.unit_rows = int(cache.unit_rows)
         held = cache.clips(self.arrays)
         self.clips = {clip: held[clip] for clip in dict.fromkeys(clips) if clip in held}
-        self.statistics = {name: statistics_name(name) for name in self.arrays if self._has_statistics(cache, name)}
+        self.statistics = self._statistics(cache)
         self.specs = {name: cache.arrays[name] for name in (*self.arrays, *self.statistics.values())}
         self._cache: Cache | None = cache
         spans = [np.arange(c.start, c.start + c.segments) for c in self.clips.values()]
@@ -71,12 +71,13 @@ class FeatureStore:
         self._memory: dict[str, Tensor] | None = None
         self.residency = self._settle(residency)
 
-    def _has_statistics(self, cache: Cache, array: str) -> bool:
-        """Whether the statistics of an array's tokens are there, in their shape and type, for every clip."""
-        spec = cache.arrays.get(statistics_name(array))
-        if spec is None or not is_statistics(spec, cache.arrays):
-            return False
-        return self.clips.keys() <= cache.clips([spec.name]).keys()
+    def _statistics(self, cache: Cache) -> dict[str, str]:
+        """Arrays of statistics, in their shape and type, that are there for every clip, by their arrays of tokens."""
+        names = {name: statistics_name(name) for name in self.arrays}
+        known = {n: s for n, s in names.items() if s in cache.arrays and is_statistics(cache.arrays[s], cache.arrays)}
+        if self.clips.keys() <= cache.clips(list(known.values())).keys():  # the usual case: one look through the cache
+            return known
+        return {name: each for name, each in known.items() if self.clips.keys() <= cache.clips([each]).keys()}
 
     @property
     def row_bytes(self) -> int:
