@@ -22,8 +22,15 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "adapt": ("attention", "bottleneck"),
     "gate": ("channel", "scalar"),
     "share": ("none", "stage"),
+    "inject": ("rerun", "side", "none"),
+    "checkpointing": ("off", "on"),
 }
-HEADS = {"events": ("temporal", "linear", "cmbs"), "parsing": ("han",), "segmentation": ("mask",)}
+HEADS = {
+    "events": ("temporal", "linear", "cmbs"),
+    "parsing": ("han",),
+    "segmentation": ("mask",),
+    "semantic": ("mask",),
+}
 """Heads of each task, the usual one first."""
 
 
@@ -57,6 +64,12 @@ class TrainConfig:
         crossed: weight of the loss on pairs of one clip's pictures with another's sound, which are background where
             their events differ (weak supervision of events, both modalities); 0: no such pairs.
         smoothing: share by which visual labels of parsing are drawn towards one half; 0: not at all.
+        inject: with stage `segment`, what meta-tokens do: `rerun` (they are injected into blocks of the visual
+            backbone, which runs again from the first of them on), `side` (they adapt its cached outputs, nothing is
+            run) or `none` (nothing but the decoder sees them: the control).
+        inject_at: blocks that take them: `stages` (the first block of each stage but the first, or of each of four
+            parts of the depth of a backbone without stages), `last:K`, or names joined by commas.
+        checkpointing: with `on` the backbone's blocks keep nothing for the backward pass and are computed twice.
         taps: which of the cached layers are trained on: `all`, `last:K`, `stages`, or names joined by commas, see
             `taps.choose_taps`.
         layers: transformer layers over time (events).
@@ -94,6 +107,9 @@ class TrainConfig:
     supervision: str = "full"
     crossed: float = 0.3
     smoothing: float = 0.1
+    inject: str = "rerun"
+    inject_at: str = "stages"
+    checkpointing: str = "off"
     taps: str = "all"
     layers: int = 1
     dropout: float = 0.1
@@ -119,7 +135,7 @@ def defaults_for(task: str) -> TrainConfig:
     Segmentation trains 30 epochs with batches of four, as AVSBench does for MS3; its decoder is narrow because its
     convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
     """
-    if task == "segmentation":
+    if task in ("segmentation", "semantic"):
         return TrainConfig(batch=4, lr=1e-3, width=64, head="mask")
     return TrainConfig(head=HEADS[task][0]) if task in HEADS else TrainConfig()
 

@@ -22,6 +22,7 @@ def idle(config: TrainConfig, task: str) -> dict[str, str]:
     adapts = mettle and config.branches != "keep"
     several = mettle and task != "segmentation"  # of masks the top tap alone is distilled
     crossing = events and config.supervision == "weak" and config.modality == "both"
+    segment = config.stage == "segment" and task in ("segmentation", "semantic")
     belongs = {
         "meta_tokens": (mettle, "method=mettle"),
         "heads": ((adapts and config.adapt == "attention") or over_time, "adapt=attention, head=temporal or cmbs"),
@@ -34,6 +35,9 @@ def idle(config: TrainConfig, task: str) -> dict[str, str]:
         "supervision": (events, "events data"),
         "crossed": (crossing, "supervision=weak with both modalities"),
         "smoothing": (task == "parsing" and "visual" in config.modalities, "parsing data with the visual modality"),
+        "inject": (segment, "--stage segment"),
+        "inject_at": (segment and config.inject != "none", "--stage segment with inject=rerun or side"),
+        "checkpointing": (segment and config.inject == "rerun", "--stage segment with inject=rerun"),
         "layers": (over_time, "head=temporal or cmbs"),
         "dropout": (not (events and config.head == "linear"), "any head but linear"),
         "dice": (task == "segmentation", "segmentation data"),

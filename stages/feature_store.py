@@ -12,6 +12,7 @@ from torch import Tensor
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
+from avpipe.stages.job import RAW_ARRAYS
 from avpipe.stages.residency import choose
 from avpipe.stages.statistics import is_statistics, statistics_name
 
@@ -36,6 +37,7 @@ class FeatureStore:
         clips: clips that will be asked for; those that the cache does not have complete are left out.
         residency: `disk`, `ram`, `gpu`, or `auto`: the best of them that fits. See `residency`.
         device: where batches are wanted; features are kept there with residency `gpu`.
+        media: modalities whose stored frames or samples are read beside the taps.
 
     Attributes:
         residency: where the features are: `disk`, `ram` or `gpu`.
@@ -53,10 +55,13 @@ class FeatureStore:
         *,
         residency: str = "auto",
         device: torch.device = CPU,
+        media: Sequence[str] = (),
     ) -> None:
         self.path, self.device = Path(cache.path), device
         self.taps = {m: tuple(names) for m, names in taps.items()}
-        self.arrays = tuple(f"{m}/{tap}" for m, names in self.taps.items() for tap in names)
+        self.media = tuple(media)
+        tokens = [f"{m}/{tap}" for m, names in self.taps.items() for tap in names]
+        self.arrays = (*tokens, *(RAW_ARRAYS[m] for m in self.media))
         lacking = [name for name in self.arrays if name not in cache.arrays]
         if lacking:
             raise UsageError(f"cache {self.path} has no {', '.join(lacking)}: add it with `avpipe extract --layers`")
@@ -73,11 +78,16 @@ class FeatureStore:
 
     def _statistics(self, cache: Cache) -> dict[str, str]:
         """Arrays of statistics, in their shape and type, that are there for every clip, by their arrays of tokens."""
-        names = {name: statistics_name(name) for name in self.arrays}
+        names = {f"{m}/{t}": statistics_name(f"{m}/{t}") for m, taps in self.taps.items() for t in taps}
         known = {n: s for n, s in names.items() if s in cache.arrays and is_statistics(cache.arrays[s], cache.arrays)}
         if self.clips.keys() <= cache.clips(list(known.values())).keys():  # the usual case: one look through the cache
             return known
         return {name: each for name, each in known.items() if self.clips.keys() <= cache.clips([each]).keys()}
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those of which anything is read."""
+        return tuple(dict.fromkeys((*self.taps, *self.media)))
 
     @property
     def row_bytes(self) -> int:
@@ -88,11 +98,6 @@ class FeatureStore:
     def longest(self) -> int:
         """Segments of the longest clip."""
         return max((clip.segments for clip in self.clips.values()), default=0)
-
-    @property
-    def shapes(self) -> dict[str, dict[str, tuple[int, int]]]:
-        """`(N, C)` by modality and tap."""
-        return {m: {tap: self._shape(f"{m}/{tap}") for tap in taps} for m, taps in self.taps.items()}
 
     def unit(self, clip: str) -> int:
         """Number of the unit of the cache in which a clip lies; one unit is one file per tap."""
@@ -147,6 +152,10 @@ class FeatureStore:
             },
         )
 
+    def media_of(self, found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Frames and samples, by modality, of what `read` gave by array."""
+        return {m: found[RAW_ARRAYS[m]] for m in self.media if RAW_ARRAYS[m] in found}
+
     def _places(self, rows: np.ndarray) -> np.ndarray:
         """Places of rows among all rows of the store's clips, int64 `[n]`."""
         where = np.searchsorted(self._rows, rows)
@@ -172,12 +181,6 @@ class FeatureStore:
             staging = [self.buffers(max(1, STAGING_BYTES // self.row_bytes), pinned=True) for _ in range(2)]
             self._memory = load_staged(self._open(), self._rows, staging, self.device)
         return choice.place
-
-    def _shape(self, array: str) -> tuple[int, int]:
-        shape = tuple(self.specs[array].row_shape)
-        if len(shape) != 2:
-            raise UsageError(f"array {array} of cache {self.path} has rows of shape {shape}, tokens have [N, C]")
-        return shape
 
     def _open(self) -> Cache:
         if self._cache is None:

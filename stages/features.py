@@ -48,6 +48,8 @@ class FeatureBatch:
         valid: bool `[B, T]`, segments for which at least one modality has real content.
         statistics: mean and inverse deviation of the tokens, `[B, T, N, 2]` float32, as `tokens`; without the taps
             whose statistics are not stored.
+        media: what the backbones are fed, by modality, where it was asked for: frames uint8 `[B, T, H, W, 3]`, samples
+            int16 `[B, T, samples of a segment]`.
     """
 
     indices: tuple[int, ...]
@@ -55,6 +57,7 @@ class FeatureBatch:
     present: Tensor
     valid: Tensor
     statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    media: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> FeatureBatch:
         """The same batch on another device."""
@@ -62,7 +65,8 @@ class FeatureBatch:
             {m: {tap: x.to(device, non_blocking=True) for tap, x in taps.items()} for m, taps in values.items()}
             for values in (self.tokens, self.statistics)
         )
-        return FeatureBatch(self.indices, tokens, self.present.to(device), self.valid.to(device), statistics)
+        media = {m: x.to(device, non_blocking=True) for m, x in self.media.items()}
+        return FeatureBatch(self.indices, tokens, self.present.to(device), self.valid.to(device), statistics, media)
 
 
 class ClipFeatures(TorchDataset[FeatureBatch]):
@@ -111,11 +115,11 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         present = np.arange(longest) < np.array([[c.segments] for c in clips])
         real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
         flat = self.store.read(rows.ravel(), out=out)
-        tokens, statistics = self.store.by_modality(
-            {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
-        )
+        shaped = {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
+        tokens, statistics = self.store.by_modality(shaped)
         valid = torch.from_numpy(present & real)
-        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), valid, statistics)
+        media = self.store.media_of(shaped)
+        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), valid, statistics, media)
 
     @property
     def units(self) -> list[int]:
@@ -160,7 +164,7 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
     def _real(self, clip: ClipRows) -> np.ndarray:
         """Segments of a clip for which one of the modalities in use has real content, bool `[T]`."""
         masks: Mapping[str, np.ndarray] = clip.masks
-        known = [masks[m] for m in self.store.taps if m in masks]
-        if len(known) < len(self.store.taps):
+        known = [masks[m] for m in self.store.modalities if m in masks]
+        if len(known) < len(self.store.modalities):
             return np.ones(clip.segments, dtype=bool)
         return np.asarray(np.any(known, axis=0))

@@ -14,7 +14,7 @@ from avpipe.pipeline.manifest import Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.features import ClipFeatures, FeatureStore
 from avpipe.stages.loader import BatchReader
-from avpipe.stages.model import build_model
+from avpipe.stages.model import build_model, open_trunks, reading
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.tasks import Prediction, Task
 
@@ -59,11 +59,11 @@ def load_trained(
     Raises:
         UsageError: the run has no finished epoch, the cache lacks a tap, or the residency cannot be.
     """
-    model = build_model(config.model, config.train)
+    model = build_model(config.model, config.train, open_trunks(cache, config.model, config.train, str(device)))
     facts = checkpoint.restore(run / runs.BEST, model)
-    taps = {modality: tuple(shapes) for modality, shapes in config.model.shapes.items()}
+    read = reading(config.model, config.train)
     clips = [sample.clip for sample in samples]
-    store = FeatureStore(cache, taps, clips, residency=residency, device=device)
+    store = FeatureStore(cache, read.taps, clips, residency=residency, device=device, media=read.media)
     return Trained(model.to(device).eval(), ClipFeatures(store, samples), facts)
 
 

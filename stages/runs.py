@@ -53,6 +53,7 @@ class RunConfig:
         train: settings.
         model: what the model is built for.
         options: settings with which the dataset was read, see `pipeline.manifest.Dataset`.
+        start: run whose weights it started from, and their SHA-256; empty where it started from none.
         preset: name of the preset that the settings were taken from, some perhaps changed; "" where there was none.
     """
 
@@ -64,6 +65,7 @@ class RunConfig:
     model: ModelSpec
     options: dict[str, str] = field(default_factory=dict)
     preset: str = ""
+    start: dict[str, str] = field(default_factory=dict)
 
     @property
     def table_task(self) -> str | None:
@@ -83,6 +85,7 @@ class RunConfig:
             "model": self.model.to_dict(),
             **({"options": self.options} if self.options else {}),
             **({"preset": self.preset} if self.preset else {}),
+            **({"start": self.start} if self.start else {}),
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
@@ -121,6 +124,7 @@ class RunConfig:
                 ModelSpec.from_dict(content["model"]),
                 {str(name): str(value) for name, value in content.get("options", {}).items()},
                 str(content.get("preset", "")),
+                {str(name): str(value) for name, value in content.get("start", {}).items()},
             )
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             why = " ".join(str(error).split())

@@ -9,7 +9,6 @@ the same number of threads). Where features are kept, and how many threads read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +17,9 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
 from avpipe.stages.best import TEST_SELECTED
+from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import ClipFeatures, FeatureStore
-from avpipe.stages.model import describe
+from avpipe.stages.model import MASK_TASKS, ModelSpec, describe, open_trunks, reading, shapes_of
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.taps import choose_taps
 from avpipe.stages.train_inputs import (
@@ -72,7 +72,9 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     config = settings(options, dataset.task)
     taps = choose_taps(inputs.cache, config.modalities, config.codec, config.taps)
     say_taps(inputs.cache, taps)
-    store = _store(inputs, taps, config.select, options, device)
+    mask_size = mask_size_of(learnable(dataset)) if dataset.task in MASK_TASKS else None
+    spec = describe(inputs.cache, shapes_of(inputs.cache, taps), dataset.task, len(dataset.classes), mask_size)
+    store = _store(inputs, spec, config, options, device)
     config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
     train_data = ClipFeatures(store, learnable(dataset))
     if not train_data.samples:
@@ -82,8 +84,6 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
             f"cache {inputs.cache.path} has no features of the training samples of {dataset.name}: run "
             f"`avpipe extract --dataset {dataset.name} --cache {inputs.cache.path}` and see its quarantine"
         )
-    mask_size = mask_size_of(train_data.samples) if dataset.task == "segmentation" else None
-    spec = describe(inputs.cache, store, dataset.task, len(dataset.classes), mask_size)
     run_config = RunConfig(
         dataset.name,
         str(dataset.root.resolve()),
@@ -115,7 +115,7 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
     say_taps(inputs.cache, config.model.shapes)
-    store = _store(inputs, config.model.shapes, config.train.select, options, device)
+    store = _store(inputs, config.model, config.train, options, device)
     train_data = ClipFeatures(store, learnable(inputs.dataset))
     _fit(run, config, inputs, train_data, options, device)
     return run
@@ -136,11 +136,11 @@ def _if_there(folder: str) -> Path | None:
 
 
 def _store(
-    inputs: Inputs, taps: Mapping[str, Iterable[str]], select: str, options: TrainOptions, device: torch.device
+    inputs: Inputs, spec: ModelSpec, config: TrainConfig, options: TrainOptions, device: torch.device
 ) -> FeatureStore:
-    clips = [sample.clip for split in ("train", select) for sample in inputs.dataset.split(split)]
-    names = {m: tuple(names) for m, names in taps.items()}
-    return FeatureStore(inputs.cache, names, clips, residency=options.residency, device=device)
+    clips = [sample.clip for split in ("train", config.select) for sample in inputs.dataset.split(split)]
+    read = reading(spec, config)
+    return FeatureStore(inputs.cache, read.taps, clips, residency=options.residency, device=device, media=read.media)
 
 
 def _resolved_shuffle(wanted: str, cache: Cache, store: FeatureStore) -> str:
@@ -175,7 +175,10 @@ def _fit(
             "report puts them beside those of runs selected on validation"
         )
     sides = [(data, config.build_task(data.samples)) for data in (train_data, compared)]
-    trainer = Trainer(run, config, sides[0], sides[1], device, checkpoint_seconds=options.checkpoint_seconds)
+    trunks = open_trunks(inputs.cache, config.model, config.train, str(device))
+    trainer = Trainer(
+        run, config, sides[0], sides[1], device, trunks=trunks, checkpoint_seconds=options.checkpoint_seconds
+    )
     try:
         with runs.locked(run):
             trainer.fit(resume=options.resume)

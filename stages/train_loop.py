@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -27,6 +27,9 @@ from avpipe.stages.runs import RunConfig
 from avpipe.stages.step_log import StepLog
 from avpipe.stages.tasks import Task
 
+if TYPE_CHECKING:
+    from avpipe.stages.backbones.trunk import Trunk
+
 Side = tuple[ClipFeatures, Task]
 
 
@@ -39,6 +42,7 @@ class Trainer:
         training: features of the training samples and the rules for them.
         validation: the same for the validation samples, from the same store; may hold none.
         device: where to train.
+        trunks: frozen backbones that the model runs itself, see `model.open_trunks`.
         checkpoint_seconds: seconds after the last checkpoint at which one is written within an epoch; 0: at every step.
     """
 
@@ -50,6 +54,7 @@ class Trainer:
         validation: Side,
         device: torch.device,
         *,
+        trunks: dict[str, Trunk] | None = None,
         checkpoint_seconds: float = 300.0,
     ) -> None:
         self.run, self.settings, self.device = run, config.train, device
@@ -58,7 +63,7 @@ class Trainer:
         self.reader = BatchReader(self.data.store, self.settings.batch, device)
         self.checkpoint_seconds = checkpoint_seconds
         seed_everything(self.settings.seed, epoch=0)
-        self.model = build_model(config.model, self.settings).to(device)
+        self.model = build_model(config.model, self.settings, trunks).to(device)
         self.optimizer = make_optimizer(self.model, self.settings)
         self.history: list[dict[str, Any]] = []
         self.running: Running | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,9 @@ import numpy.typing as npt
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import demo_weights
+
+if TYPE_CHECKING:
+    from avpipe.stages.backbones.trunk import Trunk
 
 MODALITIES = ("visual", "audio")
 
@@ -57,6 +60,11 @@ class BackboneChoice:
         if "model" not in options:
             raise UsageError(f"backbones.{modality} names no model: {options!r}")
         return cls(modality, **options)
+
+    @classmethod
+    def from_request(cls, request: Mapping[str, Any]) -> BackboneChoice:
+        """The choice that a cache's spec remembers as its request."""
+        return cls(**{each.name: request[each.name] for each in fields(cls) if each.name in request})
 
     @property
     def seed(self) -> int | None:
@@ -156,9 +164,20 @@ class BackboneFacts:
         """The fields that enter the fingerprint, as plain values."""
         return {**asdict(self), "input_size": list(self.input_size), "stages": [_plain(s) for s in self.stages]}
 
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> BackboneFacts:
+        """The inverse of `fields`, from the field `backbone` of a cache's spec."""
+        stages = tuple(Stage(int(s["blocks"]), int(s["width"]), _pair(s["grid"])) for s in values["stages"])
+        return cls(**{**values, "input_size": _pair(values["input_size"]), "stages": stages})
+
 
 def _plain(stage: Stage) -> dict[str, Any]:
     return {"blocks": stage.blocks, "width": stage.width, "grid": list(stage.grid)}
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = values
+    return int(first), int(second)
 
 
 def stage_index(tap: str) -> int:
@@ -236,5 +255,13 @@ class Family(Protocol):
 
         Raises:
             UsageError: the file does not fit the model.
+            EnvironmentLacking: pretrained weights cannot be had here.
+        """
+
+    def trunk(self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: str) -> Trunk:
+        """Loads blocks `first` to `last`, to be run one by one with gradients; see `trunk.Trunk`.
+
+        Raises:
+            UsageError: the family cannot be run so, or the file does not fit the model.
             EnvironmentLacking: pretrained weights cannot be had here.
         """

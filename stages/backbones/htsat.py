@@ -10,12 +10,16 @@ no window is longer than 10 s, and for those the fused model feeds its first cha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import front_ends, htsat_source, windows
 from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts, Stage
 from avpipe.stages.backbones.precision import precision_of
+
+if TYPE_CHECKING:
+    from avpipe.stages.backbones.trunk import Trunk
 
 STAGES = (Stage(2, 96, (64, 64)), Stage(2, 192, (32, 32)), Stage(6, 384, (16, 16)), Stage(2, 768, (8, 8)))
 HEARING = windows.Hearing(seconds=10.0, chunks=4)
@@ -96,3 +100,7 @@ class HtsatFamily:
         from avpipe.stages.backbones.htsat_model import Htsat
 
         return Htsat(choice, facts, taps, device, compiled)
+
+    def trunk(self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: str) -> Trunk:
+        """Loads blocks of the model in torch."""
+        raise NotImplementedError

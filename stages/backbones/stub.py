@@ -7,7 +7,7 @@ functions of the media, but no model: it must be asked for by name (`--visual st
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,9 @@ import numpy.typing as npt
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts, Stage
+
+if TYPE_CHECKING:
+    from avpipe.stages.backbones.trunk import Trunk
 
 WIDTH, DEPTH, SIDE = 16, 4, 4
 IMAGE_SIZE = 32
@@ -54,6 +57,10 @@ class StubFamily:
         """Draws the projections."""
         assert choice.seed is not None
         return _Stub(choice.seed, taps)
+
+    def trunk(self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: str) -> Trunk:
+        """It has no blocks that follow one another."""
+        raise UsageError("the model `stub` cannot be run block by block: extract with another backbone")
 
 
 class _Stub:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.timeline import Timeline
@@ -17,6 +18,9 @@ from avpipe.stages.backbones import checkpoints, demo_weights, timm_audio
 from avpipe.stages.backbones.contract import Backbone, BackboneChoice, BackboneFacts
 from avpipe.stages.backbones.precision import precision_of
 from avpipe.stages.backbones.timm_table import Entry, Normalisation, table
+
+if TYPE_CHECKING:
+    from avpipe.stages.backbones.trunk import Trunk
 
 
 @cache
@@ -85,6 +89,13 @@ class TimmFamily:
         from avpipe.stages.backbones.timm_model import TimmModel
 
         return TimmModel(choice, facts, entries()[facts.model], taps, device, compiled)
+
+    def trunk(self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: str) -> Trunk:
+        """Loads blocks of the model in torch."""
+        from avpipe.stages.backbones.devices import torch_device
+        from avpipe.stages.backbones.timm_trunk import TimmTrunk
+
+        return TimmTrunk(choice, facts, entries()[facts.model], first, last, torch_device(device))
 
 
 def _normalisation(choice: BackboneChoice, entry: Entry, tag: str) -> Normalisation:

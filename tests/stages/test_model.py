@@ -12,14 +12,13 @@ def described(tokens, **backbone):
     """The grid for one visual tap with so many tokens, one of them before the patches."""
     spec = SimpleNamespace(imported=False, fields={"backbone": {"prefix_tokens": 1, **backbone}})
     cache = SimpleNamespace(path="c", specs={"visual": spec})
-    store = SimpleNamespace(shapes={"visual": {"blocks.0": (tokens, 8)}})
-    return describe(cache, store, "segmentation", 2, (32, 48)).grid
+    return describe(cache, {"visual": {"blocks.0": (tokens, 8)}}, "segmentation", 2, (32, 48)).grids["blocks.0"]
 
 
 def test_the_grid_of_patches_comes_from_the_cache():
     stages = [{"blocks": 2, "width": 8, "grid": [2, 3]}]
     assert described(7, stages=stages) == (2, 3)
-    with pytest.raises(UsageError, match=r"has 8 tokens, not 1 \+ 2 x 3: .* extract a cache with a ViT"):
+    with pytest.raises(UsageError, match=r"has 8 tokens, not 1 \+ 2 x 3: .* needs taps of whole patch grids"):
         described(8, stages=stages)
 
 

@@ -108,6 +108,7 @@ def test_taps_and_layers_are_told_apart(pair, message):
 )
 def test_settings_without_effect(task, pairs, without):
     config = override(TrainConfig(), pairs)
+    without = without | {"inject", "inject_at", "checkpointing"}  # of --stage segment alone
     assert set(idle(config, task)) == without
     assert set(in_effect(config, task)) == set(config.to_dict()) - without
 
