@@ -103,4 +103,7 @@ class HtsatFamily:
 
     def trunk(self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: str) -> Trunk:
         """Loads blocks of the model in torch."""
-        raise NotImplementedError
+        from avpipe.stages.backbones.devices import torch_device
+        from avpipe.stages.backbones.htsat_trunk import HtsatTrunk
+
+        return HtsatTrunk(choice, facts, first, last, torch_device(device))

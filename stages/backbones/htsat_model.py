@@ -76,8 +76,7 @@ class TappedEncoder(nn.Module):
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         """Log-mel pictures [B, 1, frames, mels] to block outputs [B, N, C] by tap."""
         encoder, found = self.encoder, {}
-        scaled = encoder.batch_norm(pictures.transpose(1, 3)).transpose(1, 3)
-        tokens = encoder.patch_embed(encoder.reshape_mel2img(scaled), ())  # (): no sound is longer than the window
+        tokens = embed(encoder, pictures)
         for number, stage in enumerate(encoder.layers):
             grid = encoder.input_resolutions[number]
             for position, block in enumerate(stage.blocks):
@@ -88,3 +87,10 @@ class TappedEncoder(nn.Module):
             if stage.downsample is not None:
                 tokens = stage.downsample(tokens, grid)
         return found
+
+
+def embed(encoder: Any, pictures: Tensor) -> Tensor:
+    """What the first block takes, [B, N, C], from log-mel pictures [B, 1, frames, mels]."""
+    scaled = encoder.batch_norm(pictures.transpose(1, 3)).transpose(1, 3)
+    tokens: Tensor = encoder.patch_embed(encoder.reshape_mel2img(scaled), ())  # (): no sound is longer than the window
+    return tokens

@@ -1,4 +1,4 @@
-"""`--layers SPEC`: which blocks are tapped."""
+"""`--layers SPEC`: which blocks are tapped; `inject_at=SPEC` reads like it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 STAGES = 4
 
 
-def select_taps(spec: str, taps: Sequence[str], stage_ends: Sequence[str] = ()) -> tuple[str, ...]:
+def select_taps(
+    spec: str, taps: Sequence[str], stage_ends: Sequence[str] = (), *, option: str = "layers"
+) -> tuple[str, ...]:
     """Tap names chosen by a layer spec.
 
     Args:
@@ -17,6 +19,7 @@ def select_taps(spec: str, taps: Sequence[str], stage_ends: Sequence[str] = ()) 
             tap names joined by commas.
         taps: every tap of the model, in order of depth.
         stage_ends: the last tap of each stage, for `stages`; with fewer than two the model counts as one without.
+        option: what the spec was given as, for messages.
 
     Returns:
         the chosen names, in order of depth.
@@ -34,13 +37,14 @@ def select_taps(spec: str, taps: Sequence[str], stage_ends: Sequence[str] = ()) 
     if spec.startswith("last:"):
         count = spec.removeprefix("last:")
         if not count.isdigit() or int(count) < 1:
-            raise UsageError(f"layers {spec!r}: last:K needs a positive number, such as last:4")
+            raise UsageError(f"{option} {spec!r}: last:K needs a positive number, such as last:4")
         if int(count) > len(taps):
-            raise UsageError(f"layers {spec!r}: the model has {len(taps)} blocks; `all` takes all of them")
+            raise UsageError(f"{option} {spec!r}: the model has {len(taps)} blocks; `all` takes all of them")
         return tuple(taps[-int(count) :])
     wanted = {name.strip() for name in spec.split(",")}
     for name in sorted(wanted):
         if name not in taps:
-            error = unknown_name("layer", name, [*taps, "all", "stages", "last:4"])
+            kind = "layer" if option == "layers" else f"block in {option}"
+            error = unknown_name(kind, name, [*taps, "all", "stages", "last:4"])
             raise UsageError(f"{error} The model has {len(taps)} blocks, {taps[0]} to {taps[-1]}")
     return tuple(tap for tap in taps if tap in wanted)

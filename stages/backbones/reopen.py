@@ -36,11 +36,12 @@ def open_trunk(spec: Spec, *, first: str = "", last: str = "", device: str = "au
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
-        UsageError: the features were imported, or the backbone cannot be run block by block.
+        UsageError: the features were imported, or hold segments that are bins of longer windows.
         EnvironmentLacking: its weights cannot be had here.
         CacheMismatch: the weights that are found now are not those of the features.
     """
     facts, choice = facts_of_cache(spec), BackboneChoice.from_request(spec.request)
+    _refuse_windows(facts)
     every = tuple(facts.taps)
     trunk = FAMILIES[facts.family].trunk(choice, facts, first or every[0], last or every[-1], device)
     made_with = spec.fields["weights"]["sha256"]
@@ -50,3 +51,13 @@ def open_trunk(spec: Spec, *, first: str = "", last: str = "", device: str = "au
             f"now gives {trunk.weights_sha256[:12]}: put those weights back, or extract into another cache"
         )
     return trunk
+
+
+def _refuse_windows(facts: BackboneFacts) -> None:
+    """Refuses taps that are means over columns of the model's grid: no block can go on from those."""
+    if facts.preprocess.get("window", {}).get("kind") == "clip":
+        raise UsageError(
+            f"{facts.model} heard whole clips (--audio-window clip) when this cache was made: what it stores of a "
+            "segment is a mean over the model's own grid, from which no block can go on; extract with "
+            "--audio-window segment into another cache"
+        )

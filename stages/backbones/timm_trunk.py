@@ -10,12 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from avpipe.stages.backbones import timm_halves
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
-from avpipe.stages.backbones.precision import autocast, check_device
+from avpipe.stages.backbones.precision import check_device
 from avpipe.stages.backbones.timm_model import make_front_end
 from avpipe.stages.backbones.timm_table import Entry
 from avpipe.stages.backbones.timm_weights import build, hash_tensors
-from avpipe.stages.backbones.trunk import Trunk
+from avpipe.stages.backbones.trunk import Trunk, key
 
 
 class TimmTrunk(Trunk):
@@ -43,53 +44,44 @@ class TimmTrunk(Trunk):
         every = tuple(facts.taps)
         self.names = every[every.index(first) : every.index(last) + 1]
         self.precision, self._grids = facts.precision, facts.grids
-        model: Any = build(choice, facts, entry)
+        model: Any = build(choice, facts, entry).eval()  # in training, some models draw rotary positions at random
         self.weights_sha256 = hash_tensors(model.state_dict())
-        self.blocks = nn.ModuleDict({_key(name): model.get_submodule(name) for name in self.names})
+        self.blocks = nn.ModuleDict({key(name): model.get_submodule(name) for name in self.names})
         self.merges = nn.ModuleDict(_merges(model, self.names))
         for name, rotary in _rotary(model, facts, self.names).items():
-            self.register_buffer(f"rotary_{_key(name)}", rotary, persistent=False)
+            self.register_buffer(f"rotary_{key(name)}", rotary, persistent=False)
         self.stem: Any = _stem(model) if first == every[0] else None
         self.front = make_front_end(facts) if first == every[0] else None
         self.eval().requires_grad_(False).to(device)
 
-    def embed(self, media: Tensor) -> Tensor:
-        """See `Trunk.embed`."""
-        if self.stem is None or self.front is None:
-            raise ValueError(f"this trunk begins with {self.names[0]}, not with the first block")
-        with autocast(self.precision, media.device):
-            tokens: Tensor = self.stem.forward_features(self.front(media))
+    def _embed(self, pictures: Tensor) -> Tensor:
+        tokens: Tensor = self.stem.forward_features(pictures)
         return tokens.flatten(1, 2) if tokens.ndim == 4 else tokens
 
-    def merge(self, name: str, x: Tensor) -> Tensor:
-        """See `Trunk.merge`."""
-        if _key(name) not in self.merges:
+    def _merge(self, name: str, x: Tensor) -> Tensor:
+        if key(name) not in self.merges:
             return x
         before = self._grids[f"layers.{stage_index(name) - 1}.blocks.0"]
-        merged: Tensor = self.merges[_key(name)](x.view(len(x), *before, -1))
+        merged: Tensor = self.merges[key(name)](x.view(len(x), *before, -1))
         return merged.flatten(1, 2)
 
-    def attention(self, name: str, x: Tensor) -> Tensor:
-        """See `Trunk.attention`."""
-        raise NotImplementedError
+    def _attention(self, name: str, x: Tensor) -> Tensor:
+        return timm_halves.attention(self.blocks[key(name)], x, self._grids[name], self._rotary(name))
 
-    def feed_forward(self, name: str, x: Tensor) -> Tensor:
-        """See `Trunk.feed_forward`."""
-        raise NotImplementedError
+    def _feed_forward(self, name: str, x: Tensor) -> Tensor:
+        return timm_halves.feed_forward(self.blocks[key(name)], x)
 
     def _whole(self, name: str, x: Tensor) -> Tensor:
-        block = self.blocks[_key(name)]
+        block = self.blocks[key(name)]
         if name.startswith("layers."):
             on_grid: Tensor = block(x.view(len(x), *self._grids[name], -1))
             return on_grid.flatten(1, 2)
-        rotary = getattr(self, f"rotary_{_key(name)}", None)
+        rotary = self._rotary(name)
         out: Tensor = block(x) if rotary is None else block(x, rope=rotary)
         return out
 
-
-def _key(name: str) -> str:
-    """A block's name without dots, which torch does not take in names of modules."""
-    return name.replace(".", "_")
+    def _rotary(self, name: str) -> Tensor | None:
+        return getattr(self, f"rotary_{key(name)}", None)
 
 
 def _merges(model: Any, names: tuple[str, ...]) -> dict[str, nn.Module]:
@@ -97,7 +89,7 @@ def _merges(model: Any, names: tuple[str, ...]) -> dict[str, nn.Module]:
     if not hasattr(model, "layers"):
         return {}
     found = [(f"layers.{number}.blocks.0", stage.downsample) for number, stage in enumerate(model.layers)]
-    return {_key(name): merge for name, merge in found[1:] if name in names}
+    return {key(name): merge for name, merge in found[1:] if name in names}
 
 
 @torch.no_grad()

@@ -27,13 +27,14 @@ class Trunk(nn.Module, ABC):
         names: the blocks that it has, named as taps, in order of depth.
         weights_sha256: hash of the whole backbone's tensors, as stage one computes it.
         precision: type in which it computes, as in `BackboneFacts`.
+        front: from what is stored to the backbone's pictures; None where the trunk does not begin with the first block.
     """
 
     names: tuple[str, ...]
     weights_sha256: str
     precision: str
+    front: nn.Module | None
 
-    @abstractmethod
     def embed(self, media: Tensor) -> Tensor:
         """What the first block takes, `[S, N, C]`, from what is stored.
 
@@ -43,28 +44,65 @@ class Trunk(nn.Module, ABC):
         Raises:
             ValueError: the trunk does not begin with the backbone's first block.
         """
+        if self.front is None:
+            raise ValueError(f"this trunk begins with {self.names[0]}, not with the backbone's first block")
+        pictures = self.front(media)
+        with autocast(self.precision, media.device):
+            return self._embed(pictures)
 
-    @abstractmethod
     def merge(self, name: str, x: Tensor) -> Tensor:
         """The output of the block before `name` as `name` takes it: merged to a coarser grid where a stage begins."""
+        with autocast(self.precision, x.device):
+            return self._merge(name, x)
 
-    @abstractmethod
     def attention(self, name: str, x: Tensor) -> Tensor:
-        """The first half of a block: `x` and what its attention adds."""
+        """The first half of a block, behind `merge`: `x` and what its attention adds.
+
+        Raises:
+            UsageError: the block is none of two halves.
+        """
+        with autocast(self.precision, x.device):
+            return self._attention(name, x)
+
+    def feed_forward(self, name: str, x: Tensor) -> Tensor:
+        """The second half of a block: `x` and what its feed-forward network adds.
+
+        Raises:
+            UsageError: the block is none of two halves.
+        """
+        with autocast(self.precision, x.device):
+            return self._feed_forward(name, x)
+
+    def block(self, name: str, x: Tensor) -> Tensor:
+        """The output of block `name` from the output of the block before it (of `embed` for the first one)."""
+        with autocast(self.precision, x.device):
+            return self._whole(name, self._merge(name, x))
 
     @abstractmethod
-    def feed_forward(self, name: str, x: Tensor) -> Tensor:
-        """The second half of a block: `x` and what its feed-forward network adds."""
+    def _embed(self, pictures: Tensor) -> Tensor:
+        """See `embed`; `pictures` are what `front` makes."""
+
+    @abstractmethod
+    def _merge(self, name: str, x: Tensor) -> Tensor:
+        """See `merge`."""
+
+    @abstractmethod
+    def _attention(self, name: str, x: Tensor) -> Tensor:
+        """See `attention`."""
+
+    @abstractmethod
+    def _feed_forward(self, name: str, x: Tensor) -> Tensor:
+        """See `feed_forward`."""
 
     @abstractmethod
     def _whole(self, name: str, x: Tensor) -> Tensor:
         """A block as the library runs it, without the merge."""
 
-    def block(self, name: str, x: Tensor) -> Tensor:
-        """The output of block `name` from the output of the block before it (of `embed` for the first one)."""
-        with autocast(self.precision, x.device):
-            return self._whole(name, self.merge(name, x))
-
     def train(self, mode: bool = True) -> Trunk:
         """Frozen: dropout and running statistics stay off."""
         return super().train(False)
+
+
+def key(name: str) -> str:
+    """A block's name without dots, which torch does not take in names of modules."""
+    return name.replace(".", "_")

@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from htsat_small import SMALL, SMALL_TAPS, shrink
 from transformers import ClapAudioConfig, ClapFeatureExtractor
 from transformers.models.clap.modeling_clap import ClapAudioEncoder
 
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError
 from avpipe.pipeline.timeline import Timeline
-from avpipe.stages.backbones import BackboneChoice, facts_of, htsat, htsat_weights, load, windows
+from avpipe.stages.backbones import BackboneChoice, facts_of, load, windows
 from avpipe.stages.backbones.htsat_model import TappedEncoder
 from avpipe.stages.backbones.htsat_weights import load_encoder, redraw_encoder
 from avpipe.stages.extract_unit import in_batches
 
 TAPS = tuple(f"layers.{s}.blocks.{b}" for s, blocks in enumerate((2, 2, 6, 2)) for b in range(blocks))
-SMALL = {"patch_embeds_hidden_size": 16, "depths": [2, 2, 2, 2], "num_attention_heads": [2, 2, 4, 4]}
-SMALL_TAPS = tuple(f"layers.{s}.blocks.{b}" for s in range(4) for b in range(2))
 
 
 def _small(seed=0, **options):
@@ -36,10 +35,7 @@ def _small(seed=0, **options):
 @pytest.fixture
 def small(monkeypatch):
     """`htsat` and its kin with a sixth of the width."""
-    monkeypatch.setattr(htsat_weights, "config_of", lambda model: ClapAudioConfig(**SMALL))
-    sides = ((64, 64), (32, 32), (16, 16), (8, 8))
-    stages = tuple(htsat.Stage(2, 16 * 2**i, grid) for i, grid in enumerate(sides))
-    monkeypatch.setattr(htsat, "STAGES", stages)
+    shrink(monkeypatch)
 
 
 def _pictures(count=1, seed=0):
