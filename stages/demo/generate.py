@@ -70,7 +70,7 @@ def make_demo(dataset: str, out: Path, *, seed: int = 0, clips: int | None = Non
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_text(text, encoding="utf-8")
         _write_clips(name, folder, plan.clips, workers)
-        _write_overrides(folder, layout, {name: made_of})
+        _write_overrides(folder, name, {name: made_of})
         publish(folder, out)
     return True
 
@@ -128,10 +128,12 @@ def _write_clip(dataset: str, folder: Path, clip: ClipPlan) -> None:
     LAYOUTS[dataset].write(folder, clip)
 
 
-def _write_overrides(folder: Path, layout: Layout, records: dict[str, Any]) -> None:
+def _write_overrides(folder: Path, dataset: str, records: dict[str, Any]) -> None:
+    image_size = LAYOUTS[dataset].image_size
+    with_masks = datasets.manifest_of(dataset)["task"] in ("segmentation", "semantic")
     backbones = {
-        "visual": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD, "image_size": layout.image_size},
+        "visual": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD, "image_size": image_size},
         "audio": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD},
-        "layers": "last:4",
+        "layers": "stages" if with_masks else "last:4",  # the mask decoder works on the ends of stages
     }
     write_yaml(folder / FILE_NAME, {"backbones": backbones, "demo": records})

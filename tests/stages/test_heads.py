@@ -3,9 +3,15 @@ import torch
 
 from avpipe.stages.distill import Distilled
 from avpipe.stages.heads.mask import MaskHead, mask_loss, to_mask_size
+from avpipe.stages.heads.mask.fusion import GuideFusion
 
 B, T, D = 2, 5, 16
 BOTH = ("audio", "visual")
+VIT = {"blocks.0": (4, 6, 8), "blocks.1": (4, 6, 12)}
+SWIN = {"layers.0.blocks.1": (8, 8, 4), "layers.1.blocks.0": (4, 4, 8), "layers.1.blocks.1": (4, 4, 8)} | {
+    "layers.2.blocks.0": (2, 2, 12)
+}
+"""Rows, columns and channels by tap."""
 
 
 def distilled(seed=0, modalities=BOTH, meta_tokens=3):
@@ -19,31 +25,70 @@ def distilled(seed=0, modalities=BOTH, meta_tokens=3):
     }
 
 
-def mask_head(modalities=BOTH, taps=None, prefix=1, mask_size=(64, 96)):
+def mask_head(modalities=BOTH, taps=None, prefix=1, mask_size=(64, 96), classes=1):
     torch.manual_seed(0)
-    taps = {"blocks.0": (1 + 24, 8), "blocks.1": (1 + 24, 12)} if taps is None else taps
-    return MaskHead(taps, (4, 6), prefix, mask_size, modalities, width=D, dropout=0.0)
+    taps = VIT if taps is None else taps
+    shapes = {tap: (prefix + rows * columns, channels) for tap, (rows, columns, channels) in taps.items()}
+    grids = {tap: (rows, columns) for tap, (rows, columns, _) in taps.items()} or {"": (4, 6)}
+    return MaskHead(shapes, grids, prefix, mask_size, modalities, width=D, dropout=0.0, classes=classes)
 
 
-def visual_tokens():
+def visual_tokens(taps=None, prefix=1):
     make = torch.Generator().manual_seed(2)
     return {
-        "blocks.0": torch.randn(B, T, 25, 8, generator=make).half(),
-        "blocks.1": torch.randn(B, T, 25, 12, generator=make).half(),
+        tap: torch.randn(B, T, prefix + rows * columns, channels, generator=make).half()
+        for tap, (rows, columns, channels) in (VIT if taps is None else taps).items()
     }
 
 
-def opened(head):
-    """The head with its gates, which start at zero, away from it."""
-    for layer in (head.fuse.back, head.fuse.gate):
-        torch.nn.init.normal_(layer.weight, std=0.3)
-    return head
+def opened(module):
+    """The module with the gates of its fusions, which start at zero, away from it."""
+    for fusion in module.modules():
+        if isinstance(fusion, GuideFusion):
+            for layer in (fusion.back, fusion.gate):
+                torch.nn.init.normal_(layer.weight, std=0.3)
+    return module
 
 
-def test_mask_head_reaches_a_quarter_of_the_mask():
-    assert mask_head()(visual_tokens(), distilled()).shape == (B, T, 16, 24)
-    assert mask_head(mask_size=(16, 24))(visual_tokens(), distilled()).shape == (B, T, 4, 6)
-    assert mask_head(mask_size=(65, 96))(visual_tokens(), distilled()).shape == (B, T, 32, 48)
+@pytest.mark.parametrize(
+    ("mask_size", "shape"), [((64, 96), (16, 24)), ((16, 24), (8, 12)), ((65, 96), (32, 48)), ((64, 190), (32, 48))]
+)
+def test_mask_head_reaches_a_quarter_of_the_mask(mask_size, shape):
+    assert mask_head(mask_size=mask_size)(visual_tokens(), distilled()).shape == (B, T, *shape)
+
+
+@pytest.mark.parametrize("names", [SWIN, list(SWIN)[:1], list(SWIN)[2:], list(SWIN)[1:3], list(SWIN)[::3]])
+def test_any_taps_will_do(names):
+    """Stages of a Swin, several taps of one, a single tap: each is used, and every weight learns."""
+    taps = {name: SWIN[name] for name in names}
+    head, tokens = opened(mask_head(taps=taps, prefix=0, mask_size=(64, 64))), visual_tokens(taps, prefix=0)
+    logits = head(tokens, distilled())
+    assert logits.shape == (B, T, 16, 16)
+    logits.square().mean().backward()
+    without = [name for name, weight in head.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert without == []
+    for tap in taps:
+        with torch.no_grad():
+            assert (head({**tokens, tap: -tokens[tap]}, distilled()) - logits).abs().max() > 1e-3
+
+
+def test_grids_that_do_not_double():
+    taps = {"a": (7, 5, 4), "b": (4, 3, 8)}
+    head = mask_head(taps=taps, mask_size=(56, 40))
+    assert head(visual_tokens(taps), distilled()).shape == (B, T, 14, 10)
+    taps = {"a": (7, 5, 4)}
+    assert mask_head(taps=taps, mask_size=(56, 40))(visual_tokens(taps), distilled()).shape == (B, T, 14, 10)
+
+
+def test_several_classes():
+    one, many = mask_head(), mask_head(classes=20)
+    logits = many(visual_tokens(), distilled())
+    assert logits.shape == (B, T, 20, 16, 24)
+    background = float(logits.detach().softmax(dim=2)[:, :, 0].mean())
+    assert background == pytest.approx(0.9, abs=0.03)  # at the start
+    assert one.up.to_logits.weight.shape[:2] == (1, 16)
+    wide = MaskHead({}, {"": (4, 4)}, 0, (64, 64), ("audio",), width=64, dropout=0.0, classes=71)
+    assert wide.up.to_logits.weight.shape[:2] == (71, 64)  # not narrower than the decoder before so many classes
 
 
 def test_mask_head_drops_prefix_tokens_and_keeps_the_grid():
@@ -52,12 +97,12 @@ def test_mask_head_drops_prefix_tokens_and_keeps_the_grid():
     for x in changed.values():
         x[:, :, 0] += 5
     torch.testing.assert_close(head(changed, distilled()), head(tokens, distilled()))
-    tokens["blocks.0"][0, 0, 1 + 6 * 1 + 4] *= -1  # patch in row 1, column 4 of 4 x 6
-    with torch.no_grad():
-        moved = (head(tokens, distilled()) - head(visual_tokens(), distilled()))[0, 0].abs()
-    row, column = divmod(int(moved.argmax()), 24)
-    assert 3 <= row <= 8
-    assert 15 <= column <= 20
+    for patch in (1 * 6 + 4, 2 * 6 + 0):  # row 1, column 4 and row 2, column 0 of 4 x 6
+        changed = {**tokens, "blocks.0": tokens["blocks.0"].clone()}
+        changed["blocks.0"][:, :, 1 + patch] *= -1
+        with torch.no_grad():
+            moved = (head(changed, distilled()) - head(tokens, distilled())).abs().mean(dim=(0, 1))
+        assert int(torch.nn.functional.avg_pool2d(moved[None], 4).argmax()) == patch
 
 
 def test_mask_head_lets_sound_in_where_it_should():
@@ -70,10 +115,13 @@ def test_mask_head_lets_sound_in_where_it_should():
             assert reached.tolist() == [[t == 2 for t in range(T)], [False] * T]
 
 
-def test_sound_is_the_identity_at_the_start():
-    torch.testing.assert_close(
-        mask_head()(visual_tokens(), distilled(0)), mask_head()(visual_tokens(), distilled(1)), rtol=0, atol=0
-    )
+@pytest.mark.parametrize("taps", [VIT, SWIN])
+def test_sound_is_the_identity_at_the_start(taps):
+    head, tokens = mask_head(taps=taps), visual_tokens(taps)
+    torch.testing.assert_close(head(tokens, distilled(0)), head(tokens, distilled(1)), rtol=0, atol=0)
+    with torch.no_grad():
+        opened(head)
+        assert (head(tokens, distilled(0)) - head(tokens, distilled(1))).abs().max() > 1e-3
 
 
 def test_visual_alone_and_audio_alone():

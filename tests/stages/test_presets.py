@@ -16,6 +16,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of, select_taps
 from avpipe.stages.config import TrainConfig, defaults_for
+from avpipe.stages.places import layers_for
 from avpipe.stages.presets import load_preset, preset_names
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.train import TrainOptions, settings, train
@@ -39,6 +40,7 @@ def parsed(command: list[str]) -> dict:
 
 def test_the_presets_that_ship():
     assert {"mettle-ave", "mettle-ave-weak", "mettle-llp"} <= set(preset_names())
+    assert {"mettle-s4", "mettle-ms3", "mettle-avss"} <= set(preset_names())
 
 
 @pytest.mark.parametrize("name", preset_names())
@@ -56,17 +58,22 @@ def test_a_preset_says_everything_and_where_it_comes_from(name):
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_commands_on_top_of_a_preset(name):
-    extract, train_it, evaluate = commands(name)
+    extract, *trainings, evaluate = commands(name)
     preset = load_preset(name)
     given = parsed(extract)
     assert extract[1] == "extract"
     assert given["dataset"] == preset.dataset
-    for modality in ("visual", "audio"):
-        facts = facts_of(BackboneChoice(modality, given[modality], "random:0"), Timeline())
-        assert select_taps(given["layers"], list(facts.taps), facts.stage_ends)
-    asked = parsed(train_it)
-    assert (train_it[1], asked["preset"]) == ("train", name)
-    assert (evaluate[1], parsed(evaluate)["run"]) == ("evaluate", asked["run"])
+    facts = {m: facts_of(BackboneChoice(m, given[m], "random:0"), Timeline()) for m in ("visual", "audio")}
+    task = manifest_of(preset.dataset)["task"]
+    with_masks = task in ("segmentation", "semantic")
+    layers = layers_for(given["purpose"], facts, task) if with_masks else dict.fromkeys(facts, given["layers"])
+    for modality, one in facts.items():
+        assert select_taps(layers[modality], list(one.taps), one.stage_ends)
+    asked = [parsed(training) for training in trainings]
+    assert [one["stage"] for one in asked] == ([None, "segment"] if with_masks else [None])
+    assert [one["start"] for one in asked] == [None, *[str(one["run"]) for one in asked[:-1]]]
+    assert {(training[1], one["preset"]) for training, one in zip(trainings, asked, strict=True)} == {("train", name)}
+    assert (evaluate[1], parsed(evaluate)["run"]) == ("evaluate", asked[-1]["run"])
 
 
 def own(tmp_path, text, name="mine.yaml"):
@@ -143,8 +150,11 @@ def test_a_run_keeps_what_its_preset_came_to(tmp_path, toy_events):
 
 def test_presets_and_data_of_their_task():
     preset = load_preset("mettle-ave")
-    for dataset, task in (("llp", "parsing"), ("avsbench-ms3", "segmentation")):
-        fits = "take --preset mettle-llp" if task == "parsing" else "train without --preset"
+    for dataset, task, fits in (
+        ("llp", "parsing", "take --preset mettle-llp"),
+        ("avsbench-ms3", "segmentation", "take --preset mettle-ms3 or mettle-s4"),
+        ("music-avqa", "qa", "train without --preset"),
+    ):
         with pytest.raises(UsageError, match=rf"mettle-ave is for ave \(events data\), {dataset} is {task}: {fits}"):
             check_preset(preset, dataset, task)
     check_preset(preset, "mine.csv", "events")
@@ -185,9 +195,8 @@ except UsageError as error:
 def test_settings_without_effect_are_said(said):
     settings(TrainOptions(method="linear", overrides=("rank=32", "smoothing=0", "epochs=2")), "events")
     (line,) = said
-    assert line.startswith(
-        "without effect here: rank (belongs to method=mettle with branches=both or adapt), smoothing"
-    )
+    owner = "method=mettle with branches=both or adapt, or method=lavish, or injections"
+    assert line.startswith(f"without effect here: rank (belongs to {owner}), smoothing")
     assert "epochs" not in line
     settings(TrainOptions(overrides=("rank=32", "epochs=2")), "events")
     assert len(said) == 1
