@@ -4,7 +4,10 @@
     python benchmarks/demo_table.py --out /tmp/demo-table --dataset avsbench
     python benchmarks/demo_table.py --out /tmp/demo-table --dataset ave --backbones pretrained \
         --cases mettle-both linear-both --heads temporal linear cmbs --supervision full weak
+    python benchmarks/demo_table.py --out /tmp/demo-table --dataset avsbench --backbones pretrained \
+        --cases mettle-both mettle-visual --inject rerun side none
 
+With `--inject` each case is trained once more from its own distilled run, by `--stage segment`, in each of these ways.
 What is done already is used again, so a run that was stopped goes on. Every number is printed from the runs' own
 metrics.json; nothing is chosen by it.
 """
@@ -16,21 +19,31 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-METRIC = {"ave": "accuracy", "avsbench": "miou", "llp": "segment_type_av"}
+METRIC = {
+    "ave": "accuracy",
+    "avsbench": "miou",
+    "avsbench-s4": "miou",
+    "avsbench-avss": "miou",
+    "llp": "segment_type_av",
+}
 CASES = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual", "linear-audio", "linear-visual"),
     "avsbench": ("mettle-both", "linear-both"),
+    "avsbench-s4": ("mettle-both", "linear-both"),
+    "avsbench-avss": ("mettle-both", "linear-both"),
     "llp": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
 }
 CASES_ON_RANDOM = {
     "ave": ("mettle-both", "linear-both", "mettle-audio", "mettle-visual"),
     "avsbench": ("mettle-both",),
+    "avsbench-s4": ("mettle-both",),
+    "avsbench-avss": ("mettle-both",),
     "llp": ("mettle-both",),
 }
 CONTROLS = ("linear-both", "linear-audio", "linear-visual")
@@ -47,17 +60,24 @@ class Job:
     case: str
     seed: int
     settings: tuple[str, ...] = ()
+    inject: str = ""
+
+    @property
+    def distilled(self) -> Job:
+        """The run that one with `inject` starts from."""
+        return replace(self, inject="")
 
     @property
     def name(self) -> str:
         """Name of its run folder."""
         special = "".join(f"-{setting.partition('=')[2]}" for setting in self.settings)
-        return f"{self.dataset}-{self.data_seed}-{self.backbones}-{self.case}{special}-{self.seed}"
+        stage = f"-segment-{self.inject}" if self.inject else ""
+        return f"{self.dataset}-{self.data_seed}-{self.backbones}-{self.case}{special}{stage}-{self.seed}"
 
     @property
     def row(self) -> str:
         """What its row is called."""
-        return " ".join((self.case, *self.settings))
+        return " ".join((self.case, *self.settings, *([f"segment inject={self.inject}"] if self.inject else [])))
 
 
 def prepare(out: Path, dataset: str, data_seed: int, backbones: str, clips: int | None) -> None:
@@ -101,18 +121,15 @@ def run(out: Path, job: Job, shuffles: bool) -> dict[str, Any]:
         return found
     method, modality = job.case.split("-")
     data, cache = _data(out, job.dataset, job.data_seed), _cache(out, job.dataset, job.data_seed, job.backbones)
-    train(
-        TrainOptions(
-            dataset=job.dataset,
-            root=data,
-            cache=cache,
-            method=method,
-            modality=modality,
-            run=folder,
-            resume=(folder / "config.yaml").exists(),
-            overrides=() if (folder / "config.yaml").exists() else (f"seed={job.seed}", *SETTINGS, *job.settings),
-        )
-    )
+    given: dict[str, Any] = {"dataset": job.dataset, "root": data, "cache": cache, "run": folder}
+    if (folder / "config.yaml").exists():
+        train(TrainOptions(**given, resume=True))
+    else:
+        settings = [f"seed={job.seed}", *SETTINGS, *job.settings]
+        if job.inject:
+            given |= {"stage": "segment", "start": str(out / "runs" / job.distilled.name)}
+            settings.append(f"inject={job.inject}")
+        train(TrainOptions(**given, method=method, modality=modality, overrides=tuple(settings)))
     result = evaluate(folder)
     result["shuffles"] = _shuffles(folder, data, cache) if modality == "both" and shuffles else None
     result["made_of"] = made_of
@@ -181,6 +198,7 @@ def main() -> None:
     parser.add_argument("--controls", action="store_true", help="train linear alone, on both and on each modality")
     parser.add_argument("--heads", nargs="+", default=[""], help="heads to train each case with; default: the usual")
     parser.add_argument("--supervision", nargs="+", choices=("full", "weak"), default=["full"])
+    parser.add_argument("--inject", nargs="+", choices=("rerun", "side", "none"), default=[])
     parser.add_argument("--no-shuffles", action="store_true", help="without tokens of another clip")
     parser.add_argument("--clips", type=int, help="clips of each data seed; default: the demo's")
     parser.add_argument("--workers", type=int, default=2)
@@ -195,10 +213,13 @@ def main() -> None:
         for supervision, head, case in product(args.supervision, args.heads, _cases(args, backbones))
         for data_seed, seed in product(args.data_seeds, args.seeds)
     ]
+    further = [replace(job, inject=inject) for inject in args.inject for job in jobs if job.case.startswith("mettle")]
     with ProcessPoolExecutor(args.workers, get_context("spawn")) as pool:
-        futures = [pool.submit(run, args.out, job, not args.no_shuffles) for job in jobs]
-        results = [future.result() for future in futures]
-    print(table(jobs, results))
+        results = []
+        for stage in (jobs, further):  # the second starts from runs of the first
+            futures = [pool.submit(run, args.out, job, not args.no_shuffles) for job in stage]
+            results += [future.result() for future in futures]
+    print(table([*jobs, *further], results))
 
 
 def _cases(args: argparse.Namespace, backbones: str) -> Sequence[str]:

@@ -26,7 +26,7 @@ def demo_command(
         render.emit_json(result)
         return
     render.table(
-        ["dataset", "method", "modality", "metric", "test", "F", "trivial", "train s"],
+        ["dataset", "stage", "method", "modality", "metric", "test", "F", "trivial", "train s"],
         [_row(entry) for entry in result["rows"]],
     )
     render.line("trivial: the best answer that ignores its input (majority class, constant mask), from training labels")
@@ -44,6 +44,6 @@ def _row(entry: dict[str, Any]) -> list[object]:
     trivial = max(scores[metric] for scores in entry["baselines"].values())
     metrics = entry["metrics"]
     return [
-        *(entry["dataset"], entry["method"], entry["modality"], metric),
+        *(entry["dataset"], entry["stage"], entry["method"], entry["modality"], metric),
         *(metrics[metric], metrics.get("fscore"), trivial, f"{entry['train_seconds']:.1f}"),
     ]

@@ -14,6 +14,7 @@ from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
+    from avpipe.stages.backbones import BackboneChoice
     from avpipe.stages.extract import ExtractSummary
     from avpipe.stages.job import ExtractJob
 
@@ -56,6 +57,14 @@ def extract_command(
         typer.Option(help="What the audio backbone hears at once: segment, or clip (as many segments as it takes)."),
     ] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
+    purpose: Annotated[
+        str | None,
+        typer.Option("--for", help="In place of --layers: segment, the layers that `train --stage segment` needs."),
+    ] = None,
+    inject_at: Annotated[
+        str | None,
+        typer.Option(help="With --for segment: blocks, as inject_at= of `train` names them. [default: stages]"),
+    ] = None,
     precision: Annotated[
         str | None, typer.Option(help="Type the backbones compute in: float32, bfloat16 or float16.")
     ] = None,
@@ -93,11 +102,12 @@ def extract_command(
         "audio": (audio, audio_weights, audio_front_end, audio_window),
     }
     wishes = {m: wishes[m] for m in _modalities(modality, [m for m, given in own.items() if any(given)])}
+    choices = choose_backbones(found, wishes)
     job = resolve(
         found,
-        choose_backbones(found, wishes),
+        choices,
         cache=cache,
-        layers=layers or str(found.backbones.get("layers", "last:4")),
+        layers=_layers(found, choices, layers, purpose, inject_at),
         dtype=dtype,
         decoder=decoder,
         device=device,
@@ -185,6 +195,23 @@ def _modalities(wanted: str, given: Sequence[str]) -> tuple[str, ...]:
         if modality != wanted:
             raise UsageError(f"--modality {wanted} leaves {modality} out: drop --{modality} and what belongs to it")
     return (wanted,)
+
+
+def _layers(
+    dataset: Dataset, choices: Mapping[str, BackboneChoice], layers: str | None, purpose: str | None, at: str | None
+) -> str | dict[str, str]:
+    """Which layers are stored: those of `--layers`, or of `--for`, or what the dataset says."""
+    from avpipe.stages.backbones import facts_of
+    from avpipe.stages.places import layers_for
+
+    if purpose is None:
+        if at is not None:
+            raise UsageError("--inject-at belongs to --for segment: give both, or name layers with --layers")
+        return layers or str(dataset.backbones.get("layers", "last:4"))
+    if layers is not None:
+        raise UsageError("--layers and --for both choose what is stored: give one of them")
+    facts = {modality: facts_of(choice, dataset.timeline) for modality, choice in choices.items()}
+    return layers_for(purpose, facts, dataset.task, at or "stages")
 
 
 def _origin(dataset: Dataset, modality: str) -> str:

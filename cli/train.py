@@ -20,7 +20,8 @@ def train_command(
         typer.Option(help=f"Settings to start from: {', '.join(preset_names())}, or a YAML file like these."),
     ] = None,
     stage: Annotated[
-        str | None, typer.Option(help="distill, or segment (segmentation data). [default: distill]")
+        str | None,
+        typer.Option(help="distill, or segment (data with masks: meta-tokens injected). [default: distill]"),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Dataset name, or a table of your own. [default: that of the newest cache]")
@@ -34,9 +35,18 @@ def train_command(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of the cache. [default: $AVPIPE_CACHE/NAME, or the newest]")
     ] = None,
-    method: Annotated[str | None, typer.Option(help="mettle, or linear (the control). [default: mettle]")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="mettle; linear (the control); lavish (adapters, no cached layers). [default: mettle]"),
+    ] = None,
     modality: Annotated[str | None, typer.Option(help="both, audio or visual. [default: both]")] = None,
     run: Annotated[Path | None, typer.Option(help="Folder of the run. [default: a new one below ./runs]")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            help="Run that --stage segment starts from, or none. [default: the newest distill run beside it that fits]"
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with --run after its last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     residency: Annotated[
@@ -62,6 +72,7 @@ def train_command(
         method=method,
         modality=modality,
         run=run,
+        start=start,
         resume=resume,
         device=device,
         residency=residency,

@@ -10,12 +10,16 @@ import numpy.typing as npt
 
 from avpipe.pipeline.manifest import Sample
 from avpipe.stages.metrics import avs
+from avpipe.stages.metrics.avss import AvssScorer
 
 if TYPE_CHECKING:
     from avpipe.stages.tasks.segmentation import SegmentationTask
+    from avpipe.stages.tasks.semantic import SemanticTask
 
 LEVELS = np.linspace(0.0, 1.0, 21)[1:]
 """Shares of training masks in which a pixel must be on to be on in the constant mask."""
+MOST_MAPS, MAP_STEP = 4096, 4
+"""Class maps of which the constant one is made at most, and every how many pixels they are looked at."""
 
 
 def majority_class(samples: Sequence[Sample], classes: int) -> int:
@@ -69,4 +73,31 @@ def best_constant_mask(task: SegmentationTask) -> npt.NDArray[np.bool_]:
     for mask in task.masks():
         total += avs.frame_iou(chances, np.broadcast_to(mask, chances.shape))
     best: npt.NDArray[np.bool_] = candidates[int(np.argmax(total))]
+    return best
+
+
+def best_constant_map(task: SemanticTask) -> npt.NDArray[np.uint8]:
+    """The one class map with the highest official mIoU on training frames, of those that cut a mean map at a level.
+
+    Each pixel has its most frequent class but background, where the share of frames with any of them reaches the level,
+    else background. Background everywhere is among the candidates, and so is the most frequent class of each pixel.
+
+    Args:
+        task: rules for the training samples; of their frames at most `MOST_MAPS`, spread evenly, are read.
+
+    Returns:
+        class ids uint8 `[H / 4, W / 4]` (rounded up), to be brought to the task's mask size.
+    """
+    frames = np.stack([ids[::MAP_STEP, ::MAP_STEP] for ids in task.masks(MOST_MAPS)])
+    counts = np.stack([(frames == number).sum(axis=0) for number in range(task.classes)])
+    usual, share = 1 + counts[1:].argmax(axis=0), counts[1:].sum(axis=0) / len(frames)
+    cuts = [np.where(share >= level, usual, 0) for level in LEVELS]
+    candidates = [np.zeros_like(usual), counts.argmax(axis=0), *cuts]
+
+    def miou(ids: npt.NDArray[np.integer]) -> float:
+        scorer = AvssScorer(1, classes=task.classes, frames=None)
+        scorer.add(0, np.broadcast_to(ids, frames.shape), frames)
+        return float(scorer.class_sums()["class_iou"].mean())
+
+    best: npt.NDArray[np.uint8] = max(candidates, key=miou).astype(np.uint8)
     return best

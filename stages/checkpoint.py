@@ -111,9 +111,8 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         UsageError: no such file.
         CorruptionFound: damaged, or made for another model.
     """
-    stored, facts = read(path)
-    tensors = {_name_today(name): value for name, value in stored.items()}
-    weights = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    tensors, facts = _read_today(path)
+    weights = _weights(tensors)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
@@ -125,6 +124,20 @@ def restore(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | Non
         _restore_optimizer(optimizer, model, tensors)
         _restore_random(_device_of(model), tensors)
     return facts
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The weights of a checkpoint by parameter, on the CPU, under the names of today. Errors as `read`."""
+    return _weights(_read_today(path)[0])
+
+
+def _read_today(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    stored, facts = read(path)
+    return {_name_today(name): value for name, value in stored.items()}, facts
+
+
+def _weights(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
 
 
 def _name_today(name: str) -> str:

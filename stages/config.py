@@ -39,7 +39,8 @@ class TrainConfig:
     """How a model is built and trained. `defaults_for` gives the values that suit a task.
 
     Attributes:
-        method: distiller: `mettle` (LCD) or the control `linear`.
+        method: distiller: `mettle` (LCD) or the control `linear`; or `lavish`: adapters inside both backbones, which
+            reads stored frames and samples and no cached layer.
         modality: `both`, `audio` or `visual`.
         stage: `distill` or `segment`.
         seed: start of every random number: weights, shuffles, dropout.
@@ -49,9 +50,9 @@ class TrainConfig:
         weight_decay: AdamW's decay, for matrices only.
         warmup: share of all steps in which the learning rate rises from 0.
         clip_norm: largest norm of the gradient; a larger one is scaled down.
-        meta_tokens: K, meta-tokens for each tap, modality and segment.
+        meta_tokens: K, meta-tokens for each tap, modality and segment; with `lavish`, latents of each adapter.
         heads: H, heads of LCD's low-rank attention and of the temporal transformer; divides `rank` and `width`.
-        rank: r, width of LCD's low-rank attention.
+        rank: r, width of LCD's low-rank attention; with `lavish`, of each adapter's bottleneck.
         width: d, common width of all taps and of the head.
         branches: which of LCD's two mechanisms are there: `both`, `keep` (knowledge preservation) or `adapt` (task
             adaptation).
@@ -59,7 +60,7 @@ class TrainConfig:
         gate: one value per `channel` before what is adapted, or a single `scalar`.
         share: `none`, or `stage`: taps of one stage share LCD's weights; each has meta-tokens of its own.
         layer_dropout: rate at which a tap is left out of the mean over layers in training.
-        head: what decides: `temporal`, `linear` or `cmbs` (events), `han` (parsing), `mask` (segmentation).
+        head: what decides: `temporal`, `linear` or `cmbs` (events), `han` (parsing), `mask` (segmentation, semantic).
         supervision: `full`, or `weak`: training sees labels of whole videos only (events).
         crossed: weight of the loss on pairs of one clip's pictures with another's sound, which are background where
             their events differ (weak supervision of events, both modalities); 0: no such pairs.
@@ -74,7 +75,7 @@ class TrainConfig:
             `taps.choose_taps`.
         layers: transformer layers over time (events).
         dropout: dropout rate in the head.
-        dice: weight of the dice loss beside binary cross-entropy (masks).
+        dice: weight of the dice loss beside cross-entropy (masks, class maps).
         codec: storage codec of the taps to train on, such as `float32`; empty: float16 where the cache has it, else the
             only one that there is.
         shuffle: `full`, or `block`: a few units of the cache at a time, for network disks. `auto` is `block` where
@@ -130,10 +131,10 @@ class TrainConfig:
 
 
 def defaults_for(task: str) -> TrainConfig:
-    """Default settings of a task (`events`, `parsing` or `segmentation`).
+    """Default settings of a task (`events`, `parsing`, `segmentation` or `semantic`).
 
-    Segmentation trains 30 epochs with batches of four, as AVSBench does for MS3; its decoder is narrow because its
-    convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
+    Masks and class maps are trained 30 epochs with batches of four, as AVSBench does for MS3; their decoder is narrow
+    because its convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
     """
     if task in ("segmentation", "semantic"):
         return TrainConfig(batch=4, lr=1e-3, width=64, head="mask")

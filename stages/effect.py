@@ -8,6 +8,7 @@ from avpipe.stages.config import TrainConfig
 
 _ADAPTS = "method=mettle with branches=both or adapt"
 _SEVERAL = "method=mettle on events or parsing data"
+_CACHED = "methods that read cached layers"
 
 
 def idle(config: TrainConfig, task: str) -> dict[str, str]:
@@ -15,32 +16,42 @@ def idle(config: TrainConfig, task: str) -> dict[str, str]:
 
     Args:
         config: the settings.
-        task: `events`, `parsing` or `segmentation`.
+        task: `events`, `parsing`, `segmentation` or `semantic`.
     """
-    mettle, events = config.method == "mettle", task == "events"
+    mettle, lavish, events = config.method == "mettle", config.method == "lavish", task == "events"
+    masks = task in ("segmentation", "semantic")
     over_time = events and config.head in ("temporal", "cmbs")
     adapts = mettle and config.branches != "keep"
-    several = mettle and task != "segmentation"  # of masks the top tap alone is distilled
+    several = mettle and not masks  # of masks the top tap alone is distilled
     crossing = events and config.supervision == "weak" and config.modality == "both"
-    segment = config.stage == "segment" and task in ("segmentation", "semantic")
+    segment = config.stage == "segment" and masks
+    injecting = segment and config.inject != "none"
     belongs = {
-        "meta_tokens": (mettle, "method=mettle"),
-        "heads": ((adapts and config.adapt == "attention") or over_time, "adapt=attention, head=temporal or cmbs"),
-        "rank": (adapts, _ADAPTS),
+        "meta_tokens": (mettle or lavish, "method=mettle or lavish"),
+        "heads": (
+            (adapts and config.adapt == "attention") or over_time or injecting,
+            "adapt=attention, head=temporal or cmbs, injections",
+        ),
+        "rank": (adapts or lavish or injecting, f"{_ADAPTS}, or method=lavish, or injections"),
         "branches": (mettle, "method=mettle"),
         "adapt": (adapts, _ADAPTS),
-        "gate": (mettle and config.branches == "both", "method=mettle with branches=both"),
+        "gate": ((mettle and config.branches == "both") or injecting, "method=mettle with branches=both, injections"),
         "share": (several, _SEVERAL),
         "layer_dropout": (several, _SEVERAL),
         "supervision": (events, "events data"),
         "crossed": (crossing, "supervision=weak with both modalities"),
         "smoothing": (task == "parsing" and "visual" in config.modalities, "parsing data with the visual modality"),
         "inject": (segment, "--stage segment"),
-        "inject_at": (segment and config.inject != "none", "--stage segment with inject=rerun or side"),
-        "checkpointing": (segment and config.inject == "rerun", "--stage segment with inject=rerun"),
+        "inject_at": (injecting, "--stage segment with inject=rerun or side"),
+        "checkpointing": (
+            lavish or (segment and config.inject == "rerun"),
+            "--stage segment with inject=rerun, method=lavish",
+        ),
+        "taps": (not lavish, _CACHED),
+        "codec": (not lavish, _CACHED),
         "layers": (over_time, "head=temporal or cmbs"),
         "dropout": (not (events and config.head == "linear"), "any head but linear"),
-        "dice": (task == "segmentation", "segmentation data"),
+        "dice": (masks, "segmentation or semantic data"),
         "block_units": (config.shuffle != "full", "shuffle=block"),
     }
     return {key: owner for key, (works, owner) in belongs.items() if not works}

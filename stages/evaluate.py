@@ -7,8 +7,9 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
     run, dataset, split, task, method, modality, stage, seed   what was scored
     protocol        name of the official protocol; the metrics mean nothing without it
     metrics         accuracy, correct, segments (events); the ten numbers segment_audio to event_event_av and videos
-                    (parsing); miou, fscore, frames, videos (segmentation); fractions
-    other_protocols the same metrics by other named protocols (segmentation; events with head=cmbs)
+                    (parsing); miou, fscore, frames, videos (segmentation, semantic), of class maps also those of
+                    `metrics.avss`; fractions
+    other_protocols the same metrics by other named protocols (segmentation, semantic; events with head=cmbs)
     samples         number of samples that were scored: those of the split that have an annotation
     unlabelled      those without any, which no score counts; unlabelled_samples names them
     unlabelled_segments  segments of scored samples without a mask, which no score counts either
@@ -16,7 +17,8 @@ Keys of `metrics.json` (of `metrics-<split>.json` for a split other than test):
                     missing_samples names them
     baselines       metrics of answers that ignore their input: majority_class with its class (events), frequent_classes
                     with its classes and nothing (parsing), constant_mask with share_on and other_protocols
-                    (segmentation); all but nothing are learned from the training labels
+                    (segmentation), background, and constant_map with the shares of its classes (semantic); all but
+                    nothing and background are learned from the training labels
     checkpoint      SHA-256 of the weights that were scored, the file best.safetensors
     epoch           epoch of the checkpoint that was scored
     selected_by     how that epoch was chosen, in words
@@ -69,7 +71,8 @@ def evaluate(
 
     Predictions hold `ids` (samples), `segments` (how many each has) and, for all segments one after the other,
     `scores` `[segments, classes]` and `predicted` class ids (events), `segment_probability` `[segments, 2, classes]`
-    (parsing; audio, visual) or `logits` `[segments, H, W]` (segmentation); for parsing also `video_probability`
+    (parsing; audio, visual), `logits` `[segments, H, W]` (segmentation) or `predicted` class ids `[segments, H, W]`
+    (semantic); for parsing also `video_probability`
     `[samples, classes]`, for events with head=cmbs `event_logit` `[segments]` and `class_logit` `[samples, events]`;
     and `selection` as `metrics.json` has it, so that `avpipe score` names the same protocol.
 

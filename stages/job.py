@@ -144,7 +144,7 @@ def resolve(
     choices: dict[str, BackboneChoice],
     *,
     cache: Path,
-    layers: str,
+    layers: str | Mapping[str, str],
     dtype: str,
     decoder: str,
     device: str,
@@ -156,6 +156,13 @@ def resolve(
 
     The audio backbone decides the sample rate: what it is fed is what is stored.
 
+    Args:
+        dataset: clips and timeline.
+        choices: backbones by modality.
+        layers: which blocks to keep, see `select_taps`; one spec for both modalities, or one for each.
+        cache, dtype, decoder, device, deadline_seconds, compiled: see `ExtractJob`.
+        batch: inputs per backbone call; None: as the cache has it, or one clip.
+
     Raises:
         UsageError: an unknown model, layer or dtype (the nearest name is offered).
     """
@@ -165,7 +172,8 @@ def resolve(
     for modality, choice in choices.items():
         choice.request()  # names a weights file that is missing before anything is loaded
         facts = facts_of(choice, dataset.timeline)
-        modalities[modality] = ModalityJob(choice, facts, select_taps(layers, list(facts.taps), facts.stage_ends))
+        spec = layers if isinstance(layers, str) else layers[modality]
+        modalities[modality] = ModalityJob(choice, facts, select_taps(spec, list(facts.taps), facts.stage_ends))
     if not dataset.clips:
         raise UsageError(f"{dataset.name} at {dataset.root} has no clips: are its annotation files empty?")
     if not 0 < deadline_seconds < float("inf"):

@@ -6,6 +6,7 @@ epochs.jsonl       one line per finished epoch
 steps.jsonl        one line per step: epoch, step (from 1), loss, lr
 best.safetensors   weights of the best epoch by validation, of the last one without validation
 last.safetensors   all that is needed to go on: after the last finished epoch, or within the one that is running
+start.safetensors  weights that it started from, where it did not start from fresh ones
 metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
 """
 
@@ -29,7 +30,7 @@ from avpipe.pipeline.errors import CacheMismatch, UsageError
 from avpipe.stages.checkpoint import write_atomic
 from avpipe.stages.config import TrainConfig, from_dict
 from avpipe.stages.model import ModelSpec
-from avpipe.stages.tasks import EventsTask, ParsingTask, SegmentationTask, build_task
+from avpipe.stages.tasks import AnyTask, build_task
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset, Sample
 
 CONFIG, ENVIRONMENT, EPOCHS, STEPS = "config.yaml", "environment.json", "epochs.jsonl", "steps.jsonl"
-BEST, LAST = "best.safetensors", "last.safetensors"
+BEST, LAST, START = "best.safetensors", "last.safetensors", "start.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class RunConfig:
         }
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
-    def build_task(self, samples: Sequence[Sample]) -> EventsTask | ParsingTask | SegmentationTask:
+    def build_task(self, samples: Sequence[Sample]) -> AnyTask:
         """The rules of the run's task for some samples."""
         return build_task(
             self.model.task,

@@ -6,7 +6,7 @@
 
 This is permutation importance. It holds for any method and any task, needs no training, and keeps the tokens in their
 usual range, which zeros would not. What it shows is what this model uses, and not what a layer holds: of two layers
-that say the same, both may cost little.
+that say the same, both may cost little. Frames or samples that a model reads go with all layers of their modality.
 
 Legend: B batch, T segments, N tokens, C channels.
 """
@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 from avpipe.pipeline.errors import UsageError
-from avpipe.stages.features import ClipFeatures, FeatureBatch
+from avpipe.stages.features import ClipFeatures, FeatureBatch, FeatureStore
+from avpipe.stages.job import RAW_ARRAYS
 from avpipe.stages.tasks import Prediction, Task
 
 
@@ -31,7 +32,7 @@ class ShuffleCost:
 
     Attributes:
         modality: `audio` or `visual`.
-        tap: the layer; None for all layers of the modality at once.
+        tap: the layer; None for all layers of the modality at once, and its frames or samples where those are read.
         score: the score with tokens of another clip there, the mean over the exchanges.
         cost: what the score falls by; negative where it rises.
         spread: standard deviation of the score over the exchanges (of a sample, n - 1); 0 for one exchange.
@@ -96,28 +97,40 @@ def shuffle_costs(
     clips = [data.samples[i].clip for i in data.held]
     givers = [donors(clips, seed + number) for number in range(exchanges)]
 
-    def score(chosen: Mapping[str, Sequence[str]], giving: Mapping[str, str]) -> float:
+    def score(chosen: Sequence[str], giving: Mapping[str, str]) -> float:
         return task.validate(_predictions(model, data, task, chosen, giving, batch, device, advance))
 
-    base = score({}, givers[0])
+    base = score((), givers[0])
 
-    def row(modality: str, tap: str | None, taps: Sequence[str]) -> ShuffleCost:
-        found = [score({modality: taps}, giving) for giving in givers]
+    def row(modality: str, tap: str | None, arrays: Sequence[str]) -> ShuffleCost:
+        found = [score(arrays, giving) for giving in givers]
         mean = float(np.mean(found))
         spread = float(np.std(found, ddof=1)) if exchanges > 1 else 0.0
         return ShuffleCost(modality, tap, mean, base - mean, spread)
 
     rows = []
-    for modality, taps in data.store.taps.items():
-        rows.append(row(modality, None, taps))
+    for modality in data.store.modalities:
+        taps, arrays = data.store.taps.get(modality, ()), _arrays(data.store, modality)
+        rows.append(row(modality, None, arrays))
         if layers:
-            rows += [replace(rows[-1], tap=taps[0])] if len(taps) == 1 else [row(modality, tap, (tap,)) for tap in taps]
+            alone = len(arrays) == 1  # then the layer is the modality
+            whole = rows[-1]
+            rows += [replace(whole, tap=t) if alone else row(modality, t, (f"{modality}/{t}",)) for t in taps]
     return ShuffleCosts(task.metric, base, tuple(rows))
 
 
 def passes(data: ClipFeatures, exchanges: int = 1) -> int:
     """How often `shuffle_costs` predicts all held samples."""
-    return 1 + exchanges * sum(1 + (len(taps) if len(taps) > 1 else 0) for taps in data.store.taps.values())
+    store, count = data.store, 0
+    for modality in store.modalities:
+        count += 1 + (len(store.taps.get(modality, ())) if len(_arrays(store, modality)) > 1 else 0)
+    return 1 + exchanges * count
+
+
+def _arrays(store: FeatureStore, modality: str) -> tuple[str, ...]:
+    """All that a model reads of a modality: its taps in order of depth, then frames or samples."""
+    media = (RAW_ARRAYS[modality],) if modality in store.media else ()
+    return (*(f"{modality}/{tap}" for tap in store.taps.get(modality, ())), *media)
 
 
 def donors(clips: Sequence[str], seed: int) -> dict[str, str]:
@@ -137,13 +150,13 @@ def _predictions(
     model: nn.Module,
     data: ClipFeatures,
     task: Task,
-    chosen: Mapping[str, Sequence[str]],
+    chosen: Sequence[str],
     givers: Mapping[str, str],
     batch: int,
     device: torch.device,
     advance: Callable[[int], object],
 ) -> Iterator[Prediction]:
-    """One prediction per sample, in order, with the chosen taps' tokens from the givers."""
+    """One prediction per sample, in order, with the chosen arrays from the givers."""
     model.eval()
     batches, held = iter(data.batches(batch)), frozenset(data.held)
     ready: dict[int, Prediction] = {}
@@ -158,20 +171,21 @@ def _predictions(
 
 
 def _exchanged(
-    data: ClipFeatures, batch: FeatureBatch, chosen: Mapping[str, Sequence[str]], givers: Mapping[str, str]
+    data: ClipFeatures, batch: FeatureBatch, chosen: Sequence[str], givers: Mapping[str, str]
 ) -> FeatureBatch:
-    """A batch with some taps' tokens from the givers; a shorter giver starts again from its first segment."""
+    """A batch with some arrays from the givers; a shorter giver starts again from its first segment."""
     if not chosen:
         return batch
     steps = np.arange(batch.present.shape[1])
     clips = [data.store.clips[givers[data.samples[i].clip]] for i in batch.indices]
     rows = np.stack([clip.start + steps % clip.segments for clip in clips])  # B T
-    names = [f"{m}/{tap}" for m, taps in chosen.items() for tap in taps]
-    names += [data.store.statistics[name] for name in names if name in data.store.statistics]
+    names = [*chosen, *(data.store.statistics[name] for name in chosen if name in data.store.statistics)]
     flat = data.store.read(rows.ravel(), names)
-    given = data.store.by_modality({name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()})
+    found = {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
+    given = data.store.by_modality(found)
     tokens, statistics = (
         {m: {**taps, **theirs[m]} for m, taps in ours.items()}
         for ours, theirs in zip((batch.tokens, batch.statistics), given, strict=True)
     )
-    return replace(batch, tokens=tokens, statistics=statistics)
+    media = {**batch.media, **data.store.media_of(found)}
+    return replace(batch, tokens=tokens, statistics=statistics, media=media)

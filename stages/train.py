@@ -1,4 +1,4 @@
-"""Stage two: trains a distiller and a head on cached features.
+"""Stage two: trains a distiller and a head on cached features; of stage `segment` also injections into a backbone.
 
     run = train(TrainOptions(dataset="ave", overrides=("epochs=20",)))
 
@@ -19,9 +19,9 @@ from avpipe.stages import runs
 from avpipe.stages.best import TEST_SELECTED
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import ClipFeatures, FeatureStore
-from avpipe.stages.model import MASK_TASKS, ModelSpec, describe, open_trunks, reading, shapes_of
+from avpipe.stages.model import MASK_TASKS, ModelSpec, injection_in_words, model_spec, open_trunks, reading
 from avpipe.stages.runs import RunConfig
-from avpipe.stages.taps import choose_taps
+from avpipe.stages.start import adopt, find_start
 from avpipe.stages.train_inputs import (
     Inputs,
     choose_device,
@@ -63,48 +63,70 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     """A new run."""
     if options.run is not None:
         runs.refuse_taken(options.run)  # before minutes are spent on reading
-    usual = options.preset.dataset if options.preset else ""
-    inputs = find_inputs(options.dataset or usual or None, options.root, options.cache, options.task)
-    dataset = inputs.dataset
-    if options.preset:
-        check_preset(options.preset, dataset.name, dataset.task)
-        say_preset(options.preset, dataset.name)
-    config = settings(options, dataset.task)
-    taps = choose_taps(inputs.cache, config.modalities, config.codec, config.taps)
-    say_taps(inputs.cache, taps)
-    mask_size = mask_size_of(learnable(dataset)) if dataset.task in MASK_TASKS else None
-    spec = describe(inputs.cache, shapes_of(inputs.cache, taps), dataset.task, len(dataset.classes), mask_size)
-    store = _store(inputs, spec, config, options, device)
-    config = replace(config, shuffle=_resolved_shuffle(config.shuffle, inputs.cache, store))
+    inputs, config = _plan(options)
+    dataset, cache = inputs.dataset, inputs.cache
+    start = _find_start(options, config, cache)
+    store = _store(inputs, config.model, config.train, options, device)
+    config = replace(config, train=replace(config.train, shuffle=_resolved_shuffle(config.train.shuffle, cache, store)))
     train_data = ClipFeatures(store, learnable(dataset))
     if not train_data.samples:
         raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
     if not train_data.held:
         raise UsageError(
-            f"cache {inputs.cache.path} has no features of the training samples of {dataset.name}: run "
-            f"`avpipe extract --dataset {dataset.name} --cache {inputs.cache.path}` and see its quarantine"
+            f"cache {cache.path} has no features of the training samples of {dataset.name}: run "
+            f"`avpipe extract --dataset {dataset.name} --cache {cache.path}` and see its quarantine"
         )
-    run_config = RunConfig(
+    run = runs.new_folder(options.run, f"{dataset.name}-{config.train.stage}-{config.train.method}")
+    if start is not None:
+        config = replace(config, start=adopt(start, run))
+    runs.write_start(run, config, runs.environment_of(cache, device, dataset, config.train.modalities))
+    progress.say(f"run: {run}")
+    _fit(run, config, inputs, train_data, options, device)
+    return run
+
+
+def _plan(options: TrainOptions) -> tuple[Inputs, RunConfig]:
+    """What a new run is on, and its settings, as far as they follow from what was asked for."""
+    usual = options.preset.dataset if options.preset else ""
+    inputs = find_inputs(options.dataset or usual or None, options.root, options.cache, options.task)
+    dataset, cache = inputs.dataset, inputs.cache
+    if options.preset:
+        check_preset(options.preset, dataset.name, dataset.task)
+        say_preset(options.preset, dataset.name)
+    config = settings(options, dataset.task)
+    classes = len(dataset.classes)
+    mask_size = mask_size_of(dataset) if dataset.task in MASK_TASKS else None
+    spec = model_spec(cache, config, dataset.task, classes, mask_size, name=dataset.name, root=dataset.root)
+    say_taps(cache, spec.shapes)
+    if spec.injected:
+        progress.say(injection_in_words(spec, config))
+    if spec.adapted:
+        progress.say("both backbones run at every step, from stored frames and samples: no cached layer is read")
+    return inputs, RunConfig(
         dataset.name,
         str(dataset.root.resolve()),
-        str(Path(inputs.cache.path).resolve()),
+        str(Path(cache.path).resolve()),
         dataset.classes,
         config,
         spec,
         dict(dataset.options),
         options.preset.name if options.preset else "",
     )
-    run = runs.new_folder(options.run, f"{dataset.name}-{config.stage}-{config.method}")
-    runs.write_start(run, run_config, runs.environment_of(inputs.cache, device, dataset, config.modalities))
-    progress.say(f"run: {run}")
-    _fit(run, run_config, inputs, train_data, options, device)
-    return run
+
+
+def _find_start(options: TrainOptions, config: RunConfig, cache: Cache) -> Path | None:
+    """The run whose weights a new run of stage segment starts from."""
+    if config.train.stage != "segment":
+        return None
+    return find_start(options.start, options.run.parent if options.run else Path("runs"), config, cache)
 
 
 def _resume(options: TrainOptions, device: torch.device) -> Path:
     """Goes on with a run, with the settings that it was started with."""
     if options.run is None:
         raise UsageError("--resume needs --run DIR: the run to go on with")
+    if options.start is not None:
+        raise UsageError(f"run {options.run} goes on from its own checkpoint: leave out --start")
     run = options.run
     config = RunConfig.load(run)
     _refuse_changes(run, config, options)

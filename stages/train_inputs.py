@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avpipe.pipeline import progress
-from avpipe.pipeline.datasets import folder, load_dataset, manifest_of, read_mask
+from avpipe.pipeline.datasets import folder, load_dataset, read_mask
 from avpipe.pipeline.datasets.origin import folder_meant, known_folder, read_again, refuse_other
 from avpipe.pipeline.datasets.own import is_own, task_of
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Dataset, Sample
 from avpipe.stages.backbones.wording import in_words
+from avpipe.stages.metrics.avss_masks import EVAL_SIZE
 
 if TYPE_CHECKING:
     import torch
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
 
 
-_WITHOUT_HEAD = {
-    "semantic": "masks of {classes} classes",
-    "qa": "questions and answers",
-}
+_WITHOUT_HEAD = {"qa": "questions and answers"}
 """Tasks of data that can be extracted, checked and scored, but not learned yet, and what they are about."""
 
 
@@ -80,27 +78,21 @@ def _refuse_early(name: str, root: Path | None, task: str | None) -> None:
 
 
 def _one_subset(dataset: Dataset) -> Dataset:
-    """The dataset itself, or the only subset that can be learned, under the subset's name.
+    """The dataset itself; where it is one subset of several that there may be, under the subset's name.
 
     Raises:
         UsageError: there is a choice between subsets, or no head here can learn the data.
     """
     if len(dataset.subsets) > 1:
-        names = [f"{dataset.name}-{subset}" for subset in dataset.subsets]
-        with_head = [name for name in names if manifest_of(name)["task"] not in _WITHOUT_HEAD]
-        if len(with_head) > 1:
-            several = f"{dataset.name} at {dataset.root} has several subsets"
-            raise UsageError(f"{several}: name one with --dataset ({', '.join(with_head)})")
-        if with_head:
-            progress.say(f"dataset: {with_head[0]}, the only subset here that can be trained on")
-            return load_dataset(with_head[0], dataset.root)
-    _refuse_headless(f"{dataset.name} at {dataset.root}", dataset.task, len(dataset.classes))
+        names = ", ".join(f"{dataset.name}-{subset}" for subset in dataset.subsets)
+        raise UsageError(f"{dataset.name} at {dataset.root} has several subsets: name one with --dataset ({names})")
+    _refuse_headless(f"{dataset.name} at {dataset.root}", dataset.task)
     if dataset.subsets and not dataset.name.endswith(f"-{dataset.subsets[0]}"):
         return replace(dataset, name=f"{dataset.name}-{dataset.subsets[0]}")
     return dataset
 
 
-def _refuse_headless(what: str, task: str, classes: int = 0) -> None:
+def _refuse_headless(what: str, task: str) -> None:
     """Checks that there is a head for a task.
 
     Raises:
@@ -108,7 +100,7 @@ def _refuse_headless(what: str, task: str, classes: int = 0) -> None:
     """
     if task in _WITHOUT_HEAD:
         raise UsageError(
-            f"{what} has {_WITHOUT_HEAD[task].format(classes=classes)} (task {task}): a head for them is not in this "
+            f"{what} has {_WITHOUT_HEAD[task]} (task {task}): a head for them is not in this "
             "version. `avpipe extract`, `data check` and `score` work, and a cache stays good for one that has it"
         )
 
@@ -152,13 +144,17 @@ def _scorable(sample: Sample, task: str) -> bool:
     return sample.events is not None or any(mask is not None for mask in sample.masks or ())
 
 
-def mask_size_of(samples: Sequence[Sample]) -> tuple[int, int]:
-    """Height and width of the first annotated mask.
+def mask_size_of(dataset: Dataset) -> tuple[int, int]:
+    """Height and width at which masks are trained and predicted: those of the first annotated training mask.
+
+    Class maps, whose clips differ in size, have the official size of evaluation.
 
     Raises:
         UsageError: no sample has one.
     """
-    for sample in samples:
+    if dataset.task == "semantic":
+        return EVAL_SIZE
+    for sample in learnable(dataset):
         for file in sample.masks or ():
             if file is not None:
                 height, width = read_mask(file).shape

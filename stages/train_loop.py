@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import AvpipeError, CacheMismatch, CorruptionFound
@@ -20,10 +19,11 @@ from avpipe.stages.features import ClipFeatures, FeatureBatch
 from avpipe.stages.inference import predict_samples
 from avpipe.stages.loader import BatchReader
 from avpipe.stages.model import build_model
-from avpipe.stages.optimizer import learning_rate, make_optimizer, seed_everything
+from avpipe.stages.optimizer import learning_rate, make_optimizer, seed_everything, take_step
 from avpipe.stages.order import digest, quality_in_words
 from avpipe.stages.running import Running, peak_memory
 from avpipe.stages.runs import RunConfig
+from avpipe.stages.start import load_start
 from avpipe.stages.step_log import StepLog
 from avpipe.stages.tasks import Task
 
@@ -63,7 +63,9 @@ class Trainer:
         self.reader = BatchReader(self.data.store, self.settings.batch, device)
         self.checkpoint_seconds = checkpoint_seconds
         seed_everything(self.settings.seed, epoch=0)
-        self.model = build_model(config.model, self.settings, trunks).to(device)
+        self.model = build_model(config.model, self.settings, trunks)
+        load_start(self.model, run, config)
+        self.model.to(device)
         self.optimizer = make_optimizer(self.model, self.settings)
         self.history: list[dict[str, Any]] = []
         self.running: Running | None = None
@@ -185,14 +187,8 @@ class Trainer:
         return digest([[self.data.samples[place].id for place in batch] for batch in order])
 
     def _step(self, batch: FeatureBatch, rate: float) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self.task.loss(self.model(batch), batch)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        self.optimizer.step()
-        return float(loss.detach())
+        clip_norm = self.settings.clip_norm
+        return take_step(self.model, self.optimizer, self.task, batch, rate=rate, clip_norm=clip_norm)
 
     def _refuse_infinite(self, value: float, running: Running) -> None:
         if not math.isfinite(value):

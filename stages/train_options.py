@@ -9,7 +9,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import manifest_of
 from avpipe.pipeline.datasets import names as dataset_names
 from avpipe.pipeline.errors import UsageError, unknown_name
-from avpipe.stages import distill
+from avpipe.stages import distill, lavish
 from avpipe.stages.config import TrainConfig, check_task, defaults_for, from_dict, override
 from avpipe.stages.effect import idle
 from avpipe.stages.presets import Preset, load_preset, preset_names
@@ -25,7 +25,7 @@ class TrainOptions:
         task: of a table of the user's own, where its columns allow several; None: that of its extraction.
         cache: folder of the cache; None: the dataset's usual one, or the newest.
         stage: `distill` or `segment`.
-        method: distiller.
+        method: distiller, or `lavish`.
         modality: `both`, `audio` or `visual`.
         run: folder of the run; None: a new one below `./runs`.
         resume: go on with the run in `run`.
@@ -33,6 +33,8 @@ class TrainOptions:
         residency: where features are kept: `disk`, `ram`, `gpu` or `auto`.
         checkpoint_seconds: seconds after the last checkpoint at which one is written within an epoch; 0: at every step.
         overrides: `key=value` settings.
+        start: for stage `segment`: run whose distiller and decoder it starts from, or `none`; None: the newest that
+            fits among the runs beside it.
         preset: settings to start from in place of the task's defaults, and the dataset where none is named.
     """
 
@@ -49,6 +51,7 @@ class TrainOptions:
     residency: str = "auto"
     checkpoint_seconds: float = 300.0
     overrides: tuple[str, ...] = ()
+    start: str | None = None
     preset: Preset | None = None
 
     def named(self) -> dict[str, str]:
@@ -68,8 +71,9 @@ def merged(options: TrainOptions, base: TrainConfig) -> TrainConfig:
     if both:
         raise UsageError(f"{', '.join(sorted(both))} given twice: as an option and as key=value")
     config = override(from_dict(named, _preset(options, base)), options.overrides)
-    if config.method not in distill.names():
-        raise unknown_name("method", config.method, distill.names())
+    if config.method not in distill.methods():
+        raise unknown_name("method", config.method, distill.methods())
+    lavish.check(config)
     return config
 
 
@@ -84,12 +88,14 @@ def settings(options: TrainOptions, task: str) -> TrainConfig:
     config = merged(options, defaults_for(task))
     check_task(config, task)
     if config.stage == "segment":
-        if task != "segmentation":
-            raise UsageError(f"--stage segment is for segmentation data, this is {task}: use --stage distill")
-        progress.say(
-            "stage segment: re-running the backbone with injected meta-tokens (MTI) is not part of it yet; "
-            "it trains the decoder on cached tokens, as --stage distill does"
-        )
+        if task not in ("segmentation", "semantic"):
+            raise UsageError(f"--stage segment is for data with masks, this is {task}: use --stage distill")
+        if config.modality == "audio" and config.inject != "none":
+            raise UsageError(
+                f"inject={config.inject} changes the visual backbone, and modality=audio leaves it out: set inject=none"
+            )
+    elif options.start is not None:
+        raise UsageError("--start is for --stage segment: a distill run starts from fresh weights")
     without = idle(config, task)
     given = dict.fromkeys(pair.partition("=")[0] for pair in options.overrides)
     if useless := [f"{key} (belongs to {without[key]})" for key in given if key in without]:

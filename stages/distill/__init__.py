@@ -68,6 +68,8 @@ class Looking(Protocol):
 
 _MODULES = {"mettle": "lcd", "linear": "linear"}
 _builders: dict[str, Builder] = {}
+END_TO_END = ("lavish",)
+"""Methods that are no distillers: they read no cached tokens."""
 
 
 def register(name: str) -> Callable[[Builder], Builder]:
@@ -81,8 +83,13 @@ def register(name: str) -> Callable[[Builder], Builder]:
 
 
 def names() -> tuple[str, ...]:
-    """Every method, sorted. Imports nothing heavy."""
+    """Every distiller, sorted. Imports nothing heavy."""
     return tuple(sorted({*_MODULES, *_builders}))
+
+
+def methods() -> tuple[str, ...]:
+    """Every `--method`, sorted: distillers, and what trains the backbones' adapters from stored media."""
+    return tuple(sorted({*names(), *END_TO_END}))
 
 
 def build(method: str, shapes: Shapes, config: TrainConfig) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,13 +59,19 @@ def class_pixels(predicted: npt.NDArray[np.integer], truth: npt.NDArray[np.integ
     require_classes(predicted, classes, "predictions")
     require_classes(truth, classes, "labels")
     found = ClassPixels.none(len(truth), classes)
-    pair = np.uint16 if classes**2 <= 2**16 else np.int64
     for frame, (ours, theirs) in enumerate(zip(predicted, truth, strict=True)):
-        pairs = ours.astype(pair) * pair(classes) + theirs.astype(pair)
-        confusion = np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
+        confusion = pixel_confusion(ours, theirs, classes)
         found.shared[frame] = np.diagonal(confusion)
         found.predicted[frame], found.true[frame] = confusion.sum(axis=1), confusion.sum(axis=0)
     return found
+
+
+def pixel_confusion(predicted: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int) -> npt.NDArray[np.int64]:
+    """Pixels of a frame by predicted (row) and true class (column), `[classes, classes]`; all ids must be known."""
+    pair = np.uint16 if classes**2 <= 2**16 else np.int64
+    ours: Any = predicted.astype(pair)
+    pairs = ours * pair(classes) + truth.astype(pair)
+    return np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
 
 
 def mean_nonzero_iou(pixels: ClassPixels) -> npt.NDArray[np.float64]:

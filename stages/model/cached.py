@@ -63,15 +63,16 @@ class MaskModel(nn.Module):
         self.distiller = distill.build(config.method, top, config)
         self.head = MaskHead(
             spec.shapes.get("visual", {}),
-            next(reversed(spec.grids.values())),
+            spec.grids,
             spec.prefix_tokens,
             spec.mask_size,
             tuple(spec.shapes),
             width=config.width,
             dropout=config.dropout,
+            classes=spec.classes if spec.task == "semantic" else 1,
         )
 
     def forward(self, batch: FeatureBatch) -> Tensor:
-        """Logits `[B, T, h, w]` at the decoder's resolution."""
+        """Logits `[B, T, h, w]` at the decoder's resolution; `[B, T, classes, h, w]` with several classes."""
         logits: Tensor = self.head(batch.tokens.get("visual", {}), self.distiller(batch.tokens, batch.statistics))
         return logits

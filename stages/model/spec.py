@@ -35,9 +35,12 @@ class ModelSpec:
         prefix_tokens: visual tokens before the patches (tasks with masks).
         mask_size: height and width of the masks, pixels (tasks with masks).
         injected: blocks of the visual backbone that take meta-tokens with their input, in order of depth, with the
-            width C of that input; the backbone runs again from the first of them on. Empty where it does not.
-        resume: visual tap from whose cached tokens it runs: the one before the first of `injected`; "" for the stored
-            frames.
+            width C of that input. With `inject=rerun` the backbone runs again from the first of them on, with
+            `inject=side` the cached outputs before them are adapted. Empty where nothing is injected.
+        resume: visual tap from whose cached tokens the backbone runs again: the one before the first of `injected`, as
+            the cache names it; "" for the stored frames, and where it does not run.
+        adapted: blocks of both backbones that have adapters, with their width C, by modality, in order of depth; empty
+            but for method `lavish`, which runs them from the stored frames and samples.
     """
 
     task: str
@@ -48,6 +51,7 @@ class ModelSpec:
     mask_size: Grid = (0, 0)
     injected: dict[str, int] = field(default_factory=dict)
     resume: str = ""
+    adapted: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, for YAML."""
@@ -58,6 +62,8 @@ class ModelSpec:
             found |= {"prefix_tokens": self.prefix_tokens, "mask_size": list(self.mask_size)}
         if self.injected:
             found |= {"injected": dict(self.injected), "resume": self.resume}
+        if self.adapted:
+            found |= {"adapted": {modality: dict(blocks) for modality, blocks in self.adapted.items()}}
         return found
 
     @classmethod
@@ -72,6 +78,9 @@ class ModelSpec:
             mask_size=_pair(values.get("mask_size", (0, 0))),
             injected={str(name): int(width) for name, width in values.get("injected", {}).items()},
             resume=str(values.get("resume", "")),
+            adapted={
+                m: {str(b): int(width) for b, width in each.items()} for m, each in values.get("adapted", {}).items()
+            },
         )
 
 
@@ -93,7 +102,9 @@ def reading(spec: ModelSpec, config: TrainConfig) -> Reading:
     every = {modality: tuple(taps) for modality, taps in spec.shapes.items()}
     if config.method == "lavish":
         return Reading({}, tuple(every))
-    if not spec.injected:
+    if spec.task in MASK_TASKS and "audio" in every:
+        every["audio"] = every["audio"][-1:]  # only the top layer is distilled
+    if not spec.injected or config.inject != "rerun":
         return Reading(every)
     visual = every["visual"]
     if not spec.resume:

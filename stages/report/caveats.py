@@ -11,10 +11,9 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import SPLITS
 from avpipe.stages import runs
 from avpipe.stages.metrics import avs
-from avpipe.stages.report import parsing
-from avpipe.stages.report.samples import AnyTask
+from avpipe.stages.report import class_maps, parsing
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.tasks import EventsTask, ParsingTask
+from avpipe.stages.tasks import AnyTask, EventsTask, ParsingTask, SemanticTask
 
 
 def caveats(sources: Sources, task: AnyTask, clips: Sequence[Mapping[str, Any]], table: Mapping[str, Any]) -> list[str]:
@@ -75,6 +74,9 @@ def _constant(sources: Sources, task: AnyTask) -> list[str]:
     if isinstance(task, ParsingTask):
         same = parsing.same_everywhere(sources, task)
         return [f"The model {same} in every segment of {sources.split}."] if same else []
+    if isinstance(task, SemanticTask):
+        name = class_maps.same_everywhere(sources)
+        return [f"The model predicts {name} in every pixel of {sources.split}."] if name else []
     if isinstance(task, EventsTask):
         predicted = np.unique(sources.predictions["predicted"])
         name = sources.config.classes[int(predicted[0])] if len(predicted) == 1 else ""
@@ -110,6 +112,13 @@ def _chance(sources: Sources, clips: Sequence[Mapping[str, Any]], table: Mapping
     if sum(row["group"] == rows[0]["group"] for row in rows) > 1:
         return []
     known = np.array([clip["score"] for clip in clips if np.isfinite(clip["score"])])
+    if sources.config.model.task == "semantic":  # no mean over samples
+        seen = sources.metrics["metrics"]["classes_seen"]
+        return [
+            f"{counted(len(known), 'sample')} of {sources.split}, one seed, {seen} of {len(sources.config.classes)} "
+            "classes met: the official mIoU gives each class the same weight and those never met 0, so a class with "
+            "few frames moves it as much as any other."
+        ]
     if len(known) < 2 or (known == known[0]).all():
         return ["One seed: another one would give another score."]
     error = 100 * known.std(ddof=1) / np.sqrt(len(known))

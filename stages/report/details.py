@@ -21,11 +21,10 @@ from avpipe.pipeline.cache import Cache
 from avpipe.stages.features import ClipFeatures
 from avpipe.stages.job import RAW_ARRAYS
 from avpipe.stages.metrics import avs
-from avpipe.stages.report import attention, media, samples
+from avpipe.stages.report import attention, class_maps, media, samples
 from avpipe.stages.report.caveats import counted
-from avpipe.stages.report.samples import AnyTask
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.tasks import SegmentationTask, nearest
+from avpipe.stages.tasks import AnyTask, SegmentationTask, SemanticTask, nearest
 
 MEDIA_BYTES = 48 << 20
 """What the media of all clips may take in the page, about."""
@@ -174,6 +173,8 @@ def _attention(sources: Sources, viewer: Viewer, index: int) -> dict[str, Any] |
 
 def _masks(sources: Sources, task: AnyTask, index: int) -> dict[str, Any] | None:
     """True and predicted masks of a sample at the size of the predictions."""
+    if isinstance(task, SemanticTask):
+        return class_maps.pictures(sources, task, index)
     if not isinstance(task, SegmentationTask):
         return None
     chance = avs.probabilities(samples.predictions(sources, index))

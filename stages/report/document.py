@@ -1,8 +1,8 @@
 """Everything that a report says, as one JSON-ready document. `page.render` shows it.
 
 Keys: `format`, `title`, `made`, `avpipe`, `run`, `settings`, `spec`, `environment`, `notes`, `classes`,
-`segment_seconds`, `frame_position` (null where the dataset is gone), `curves`, `scores`, `confusion` (events),
-`class_scores` (parsing), `layers`, `costs`, `clips`.
+`segment_seconds`, `frame_position` (null where the dataset is gone), `curves`, `scores`, `confusion` (events: segments,
+class maps: pixels), `class_scores` (parsing), `layers`, `costs`, `clips`.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
+from avpipe.stages.model import MASK_TASKS
 from avpipe.stages.report.details import Viewer
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.shuffle import passes, shuffle_costs
@@ -16,6 +17,7 @@ MEASURES = {
     "segment_type_av": "Segment-level Type@AV (F1 of what is heard, what is seen, and both, averaged)",
     "miou": "Mean IoU over all annotated frames (the validation score; the official one averages over batches)",
 }
+CLASS_MAPS = "Official mIoU, a mean over all classes"
 FEW_CLIPS, EXCHANGES_OF_FEW = 200, 3
 """With so few clips one exchange alone is much chance, and takes little time without masks: there are several."""
 EXCHANGE_SEED = 0
@@ -26,7 +28,8 @@ def importance(sources: Sources, viewer: Viewer) -> tuple[dict[str, Any] | None,
     if viewer.model is None or viewer.data is None:
         return None, []
     clips = len({viewer.data.samples[i].clip for i in viewer.data.held})
-    few = sources.config.model.task != "segmentation" and clips <= FEW_CLIPS
+    task = sources.config.model.task
+    few = task not in MASK_TASKS and clips <= FEW_CLIPS
     exchanges = EXCHANGES_OF_FEW if few else 1
     steps = passes(viewer.data, exchanges) * len(viewer.data.held)
     try:
@@ -50,9 +53,11 @@ def importance(sources: Sources, viewer: Viewer) -> tuple[dict[str, Any] | None,
             f"The mean over {exchanges} fixed exchanges of clips (standard deviation of a score over them: at most "
             f"{100 * spread:.1f} points)"
         )
+    layered = any(row.tap for row in found.rows)
+    taken = "the tokens of one layer, or of a whole modality, come" if layered else "the frames, or the sound, come"
+    measure = CLASS_MAPS if task == "semantic" else MEASURES[found.metric]
     how = (
-        f"{MEASURES[found.metric]} on {sources.split}, and what it falls by when the tokens of one layer, or of a "
-        f"whole modality, come from another clip while everything else stays. {times}, no new training: small "
-        "differences are chance."
+        f"{measure} on {sources.split}, and what it falls by when {taken} from another clip while everything else "
+        f"stays. {times}, no new training: small differences are chance."
     )
     return {"metric": found.metric, "base": found.base, "how": how, "rows": [asdict(row) for row in found.rows]}, []

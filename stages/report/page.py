@@ -34,6 +34,7 @@ SCRIPTS = (
     "media.js",
     "attention.js",
     "masks.js",
+    "class_maps.js",
     "stage.js",
     "tracks.js",
     "transport.js",

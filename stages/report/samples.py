@@ -8,11 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from avpipe.stages.metrics import avs
-from avpipe.stages.report import parsing
+from avpipe.stages.report import class_maps, parsing
 from avpipe.stages.report.sources import Sources
-from avpipe.stages.tasks import EventsTask, ParsingTask, SegmentationTask
-
-AnyTask = EventsTask | ParsingTask | SegmentationTask
+from avpipe.stages.tasks import AnyTask, EventsTask, SegmentationTask, SemanticTask
 
 
 def rows(sources: Sources, task: AnyTask) -> tuple[list[dict[str, Any]], list[int]]:
@@ -20,8 +18,8 @@ def rows(sources: Sources, task: AnyTask) -> tuple[list[dict[str, Any]], list[in
 
     Hard is a low score; among equals (events), a low probability of the true classes. Masks have by segment `empty`
     (nothing is true there; None without annotation) and `painted` (share of pixels that are predicted on). For parsing
-    see `parsing.entry`. Events have `certainty`, the probability of the predicted class by segment, unless the head has
-    two decisions (`cmbs`).
+    see `parsing.entry`, for class maps `class_maps.entry`. Events have `certainty`, the probability of the predicted
+    class by segment, unless the head has two decisions (`cmbs`).
     """
     missing = set(sources.metrics["missing_samples"])
     found = []
@@ -41,17 +39,20 @@ def predictions(sources: Sources, index: int) -> npt.NDArray[Any]:
 
 
 def confusion(sources: Sources, task: AnyTask) -> dict[str, Any] | None:
-    """How often each true class (row) was predicted as each class (column), by segments; None but for events.
+    """How often each true class (row) was predicted as each class (column), by `unit`: segments or (class maps) pixels.
 
-    Classes that occur in neither are left out.
+    None of parsing and of binary masks. Classes that occur in neither are left out.
     """
+    if isinstance(task, SemanticTask):
+        return class_maps.confusion(sources, task)
     if not isinstance(task, EventsTask):
         return None
     truth, predicted = np.concatenate(task.truth), sources.predictions["predicted"]
     counts = np.zeros((task.classes, task.classes), dtype=np.int64)
     np.add.at(counts, (truth, predicted), 1)
     used = np.flatnonzero(counts.sum(axis=0) + counts.sum(axis=1))
-    return {"classes": [sources.config.classes[i] for i in used], "counts": counts[np.ix_(used, used)].tolist()}
+    names, shown = [sources.config.classes[i] for i in used], counts[np.ix_(used, used)]
+    return {"classes": names, "counts": shown.tolist(), "unit": "segment"}
 
 
 def choose(clips: list[dict[str, Any]], count: int) -> list[int]:
@@ -75,7 +76,10 @@ def _entry(sources: Sources, task: AnyTask, index: int) -> tuple[dict[str, Any],
         return _event(sources, task, index)
     if isinstance(task, SegmentationTask):
         return _mask(sources, task, index)
-    entry = parsing.entry(sources, task, index)
+    if isinstance(task, SemanticTask):
+        entry = class_maps.entry(sources, task, index)
+    else:
+        entry = parsing.entry(sources, task, index)
     return entry, (entry["score"], 0.0)
 
 

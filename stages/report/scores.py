@@ -17,8 +17,13 @@ from avpipe.stages.report.scored import is_scored, read_metrics
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.runs import RunConfig
 
-MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou"}
-METRICS = {"events": ("accuracy",), "parsing": tuple(llp.METRICS), "segmentation": ("miou", "fscore")}
+MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou", "semantic": "miou"}
+METRICS = {
+    "events": ("accuracy",),
+    "parsing": tuple(llp.METRICS),
+    "segmentation": ("miou", "fscore"),
+    "semantic": ("miou", "fscore", "miou_over_seen", "fscore_over_seen"),
+}
 SHOWN_DIFFERENCES = 4
 """Settings that the label of another run names at most."""
 
@@ -84,7 +89,8 @@ def _row(kind: str, label: str, config: RunConfig, run: Path, metrics: Mapping[s
 def _group(config: RunConfig, run: Path) -> str:
     """The same for runs on the same features that differ in nothing but the seed."""
     settings = {**in_effect(config.train, config.model.task), "seed": None}
-    known = [config.dataset, settings, config.model.to_dict(), runs.recorded_environment(run).get("content_hash")]
+    features = runs.recorded_environment(run).get("content_hash")
+    known = [config.dataset, settings, bool(config.start), config.model.to_dict(), features]
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -107,6 +113,8 @@ def _label(config: RunConfig, ours: RunConfig) -> str:
     ignored = ("method", "modality", "seed")
     theirs, own = in_effect(config.train, config.model.task), ours.train.to_dict()
     other = [f"{key}={value}" for key, value in theirs.items() if key not in ignored and own[key] != value]
+    if config.train.stage == ours.train.stage and bool(config.start) != bool(ours.start):
+        other.insert(0, "from a distill run" if config.start else "from fresh weights")
     more = len(other) - SHOWN_DIFFERENCES
     shown = other[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
     return ", ".join([f"{config.train.method} ({config.train.modality})", *shown])

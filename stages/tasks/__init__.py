@@ -11,9 +11,11 @@ from avpipe.stages.tasks.contract import Baseline, Output, Prediction, Task
 from avpipe.stages.tasks.events import EventsTask
 from avpipe.stages.tasks.parsing import Parsed, ParsingTask
 from avpipe.stages.tasks.segmentation import OFF_LOGIT, SegmentationTask, nearest
+from avpipe.stages.tasks.semantic import SemanticTask
 
 __all__ = [
     "OFF_LOGIT",
+    "AnyTask",
     "Baseline",
     "EventsTask",
     "Output",
@@ -21,16 +23,20 @@ __all__ = [
     "ParsingTask",
     "Prediction",
     "SegmentationTask",
+    "SemanticTask",
     "Task",
     "build_task",
     "nearest",
 ]
 
 
+AnyTask = EventsTask | ParsingTask | SegmentationTask | SemanticTask
+
+
 def build_task(
     name: str, samples: Sequence[Sample], *, classes: int, mask_size: tuple[int, int], config: TrainConfig
-) -> EventsTask | ParsingTask | SegmentationTask:
-    """The rules of task `name` (`events`, `parsing` or `segmentation`) for these samples.
+) -> AnyTask:
+    """The rules of task `name` (`events`, `parsing`, `segmentation` or `semantic`) for these samples.
 
     Raises:
         UsageError: a sample has no labels of that kind.
@@ -40,12 +46,14 @@ def build_task(
             raise UsageError(f"sample {sample.id!r} has no {lacking}")
     if name == "segmentation":
         return SegmentationTask(samples, mask_size, config.dice)
+    if name == "semantic":
+        return SemanticTask(samples, classes, mask_size, config.dice)
     return ParsingTask(samples, classes, config) if name == "parsing" else EventsTask(samples, classes, config)
 
 
 def _lacking(task: str, sample: Sample) -> str:
     """What a sample lacks for a task, in words; empty where it lacks nothing."""
-    if task == "segmentation":
+    if task in ("segmentation", "semantic"):
         return "masks" if sample.masks is None else ""
     if task == "parsing":
         dense = sample.audio_events is not None and sample.visual_events is not None

@@ -53,7 +53,10 @@ class Task(Protocol):
         """The number by which epochs are compared; higher is better."""
 
     def values(self, index: int, prediction: Prediction) -> npt.NDArray[np.float64]:
-        """What `validate` averages, of one sample: a number for each of its labelled segments, or one (parsing)."""
+        """How good one sample is: a number for each of its labelled segments, or one (parsing).
+
+        `validate` is their mean over all samples, but for class maps: see `SemanticTask.values`.
+        """
 
     def score(self, predictions: Iterable[Prediction]) -> dict[str, Any]:
         """Official scores of one prediction per sample, in the order of the samples."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from avpipe.stages.tasks.contract import Baseline, Prediction
 
 OFF_LOGIT = -20.0
 """Logit of a pixel that is surely off."""
+Value = TypeVar("Value", bound=np.generic)
 
 
 class SegmentationTask:
@@ -131,10 +132,10 @@ class SegmentationTask:
         return np.unpackbits(bits, count=shape[0] * shape[1]).reshape(shape).astype(bool)
 
 
-def nearest(mask: npt.NDArray[np.bool_], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """The mask at another size, each pixel from the nearest one."""
+def nearest(mask: npt.NDArray[Value], size: tuple[int, int]) -> npt.NDArray[Value]:
+    """The mask or class map at another size, each pixel from the nearest one."""
     if mask.shape == size:
         return mask
     rows, columns = ((np.arange(new) + 0.5) * old // new for new, old in zip(size, mask.shape, strict=True))
-    resized: npt.NDArray[np.bool_] = mask[rows.astype(int)[:, None], columns.astype(int)]
+    resized: npt.NDArray[Value] = mask[rows.astype(int)[:, None], columns.astype(int)]
     return resized

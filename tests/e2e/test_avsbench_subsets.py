@@ -44,10 +44,7 @@ def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
         summary = json.loads(avpipe(*arguments, env=env).stdout)
         assert (summary["extracted"], summary["clips"]) == (0, 3)
 
-    done = avpipe("train", "--dataset", "avsbench-avss", check=2, env=env)
-    assert "masks of 71 classes (task semantic): a head for them is not in this version" in done.stderr
-    assert done.stderr.count("\n") == 1
-    with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3\)"):
+    with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3, avsbench-avss\)"):
         train(TrainOptions("avsbench", cache=Path(cache.path)))
     assert not (tmp_path / "runs").exists()
 
@@ -57,29 +54,31 @@ def test_three_subsets_share_one_cache(data, avpipe, tmp_path):
     assert result["metrics"]["frames"] == 5
     on_train = evaluate(run, "train")
     assert (on_train["metrics"]["frames"], on_train["unlabelled_segments"]) == (1, 4)  # first-frame supervision
-    config = run / "config.yaml"
-    config.write_text(config.read_text().replace("avsbench-s4", "avsbench-avss"))
-    with pytest.raises(UsageError, match="masks of 71 classes"):
-        evaluate(run)
+    settings = ("epochs=1", "width=16", "rank=16")
+    run = train(TrainOptions("avsbench-avss", cache=Path(cache.path), run=tmp_path / "avss", overrides=settings))
+    result = evaluate(run)
+    assert (result["dataset"], result["task"], result["samples"]) == ("avsbench-avss", "semantic", 1)
+    assert result["metrics"]["frames"] == 10
 
 
-def test_the_only_subset_that_can_be_learned_is_no_choice(data, monkeypatch, tmp_path):
+@pytest.mark.parametrize("parts", [("Multi-sources",), ("metadata.csv", "v1s", "v1m", "v2")])
+def test_the_only_subset_is_no_choice(data, monkeypatch, tmp_path, parts):
     monkeypatch.chdir(tmp_path)
     root = tmp_path / "avsbench"
     root.mkdir()
-    for name in ("Multi-sources", "metadata.csv", "v1s", "v1m", "v2"):
+    for name in parts:
         (root / name).symlink_to(data / name)
-    assert load_dataset("avsbench", root).subsets == ("ms3", "avss")
     with pytest.raises(UsageError, match="no features of avsbench yet"):  # a choice or a missing head would come first
         find_inputs("avsbench", root, None)
     subset = _one_subset(load_dataset("avsbench", root))
-    assert (subset.name, subset.task) == ("avsbench-ms3", "segmentation")
-    assert subset.samples == load_dataset("avsbench-ms3", root).samples
+    known = {"Multi-sources": ("avsbench-ms3", "segmentation"), "metadata.csv": ("avsbench-avss", "semantic")}
+    assert (subset.name, subset.task) == known[parts[0]]
+    assert subset.samples == load_dataset(subset.name, root).samples
 
 
-def test_semantic_data_are_refused_before_hours_of_extraction(data, monkeypatch, tmp_path):
+def test_a_choice_of_subsets_is_named(data, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match="not in this version"):
+    with pytest.raises(UsageError, match=r"name one with --dataset \(avsbench-s4, avsbench-ms3, avsbench-avss\)"):
+        find_inputs("avsbench", data, None)
+    with pytest.raises(UsageError, match=r"no features of avsbench-avss yet: .*avpipe extract --dataset avsbench-avss"):
         find_inputs("avsbench-avss", data, None)
-    with pytest.raises(UsageError, match=r"no features of avsbench-s4 yet: .*avpipe extract --dataset avsbench-s4"):
-        find_inputs("avsbench-s4", data, None)

@@ -18,9 +18,9 @@ def data_of(page: Path) -> dict[str, Any]:
 
 def test_the_demo_trains_every_case_and_writes_reports(tmp_path: Path) -> None:
     result = run_demo(tmp_path, clips=5, settings=("epochs=1",))
-    assert [(row["dataset"].partition("-")[0], row["method"], row["modality"]) for row in result["rows"]] == [
-        (case.dataset, case.method, case.modality) for case in CASES
-    ]
+    assert [
+        (row["dataset"].partition("-")[0], row["method"], row["modality"], row["stage"]) for row in result["rows"]
+    ] == [(case.dataset, case.method, case.modality, case.stage) for case in CASES]
     for row in result["rows"]:
         main = "accuracy" if row["dataset"] == "ave" else "miou"
         assert 0 <= row["metrics"][main] <= 1

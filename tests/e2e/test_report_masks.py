@@ -81,3 +81,28 @@ def test_without_its_dataset_a_report_claims_no_moment(opened, tmp_path):
     one.go(write(toy, tmp_path / "gone.html"))
     one.clip(0)
     assert "0.94 s" not in one.page.locator(".seen figcaption").inner_text()
+
+
+def test_class_maps_have_a_legend_of_the_classes_met(opened, tmp_path):
+    toy = Toy("semantic", clips=8, details=8)
+    one = opened()
+    one.go(write(toy, tmp_path / "classes.html"))
+    page = one.page
+    place = next(i for i, clip in enumerate(toy.clips) if clip["true"][0] != clip["predicted"][0])
+    names = [toy.classes[toy.clips[place][key][0][0]] for key in ("true", "predicted")]
+    one.clip(place)
+    legend = page.locator(".views .legend")
+    assert legend.locator("span").all_inner_texts() == [name for name in toy.classes if name in names]
+    colours = legend.locator("i").evaluate_all("all => all.map((one) => getComputedStyle(one).backgroundColor)")
+    assert len(set(colours)) == 2
+    caption = page.locator(".seen figcaption").inner_text().translate({0x2068: None, 0x2069: None})
+    assert f"true {names[0]}; predicted {names[1]}" in caption
+    painted = {}
+    for view in ("Frame", "Truth", "Prediction", "Both", "Errors"):
+        page.locator(".views").get_by_role("radio", name=view, exact=True).check()
+        painted[view] = one.pixels("canvas.frame")
+    assert len(set(painted.values())) == 5
+    page.locator(".filters").get_by_label("Class", exact=True).select_option(label=names[0])
+    assert 0 < page.locator(".clip").count() < 8
+    assert page.locator("#confusion td.diagonal").all_inner_texts() == ["90", "100"]
+    assert not one.wrong

@@ -74,7 +74,7 @@ def test_masks_are_learned(toy_masks):
     assert max(r["val_miou"] for r in records) > 0.4
     config = yaml.safe_load((run / runs.CONFIG).read_text())
     assert config["dataset"] == "avsbench-ms3"
-    assert config["model"]["grid"] == [4, 4]
+    assert set(map(tuple, config["model"]["grids"].values())) == {(4, 4)}
     assert config["model"]["mask_size"] == [32, 32]
 
 
@@ -266,7 +266,7 @@ def test_says_what_is_lacking(make_toy, toy_events, toy_masks, tmp_path, monkeyp
     [
         ({"method": "metle"}, "did you mean 'mettle'"),
         ({"modality": "video"}, "unknown modality 'video'"),
-        ({"stage": "segment"}, "--stage segment is for segmentation data"),
+        ({"stage": "segment"}, "--stage segment is for data with masks"),
         ({"dataset": "avee"}, "did you mean 'ave'"),
         ({"overrides": ("epoch=1",)}, "did you mean 'epochs'"),
         ({"method": "mettle", "overrides": ("method=linear",)}, "method given twice"),
@@ -280,9 +280,10 @@ def test_wrong_requests_leave_nothing_behind(toy_events, tmp_path, wanted, messa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_stage_segment_says_what_it_will_add(toy_masks, said):
-    run = train(options(toy_masks, "epochs=1", stage="segment"))
-    assert any("re-running the backbone" in line for line in said)
+def test_stage_segment_says_what_it_starts_from_and_where_tokens_go(toy_masks, said):
+    run = train(options(toy_masks, "epochs=1", "inject=side", "inject_at=blocks.10", stage="segment"))
+    assert any(line.startswith("meta-tokens adapt the cached layers before blocks.10") for line in said)
+    assert any("runs has no finished distill run of avsbench-ms3" in line for line in said)
     assert run.name.endswith("-avsbench-ms3-segment-mettle")
 
 

@@ -35,7 +35,8 @@ def fill_cache(path: Path, about: dict, tokens: dict[str, dict[str, np.ndarray]]
             grid = GRID if modality == "visual" else (3, 3)
             prefix = PREFIX if modality == "visual" else 0
             stage = {"blocks": 11, "width": CHANNELS, "grid": list(grid)}
-            backbone = {"model": "toy", "prefix_tokens": prefix, "stages": [stage]}
+            backbone = {"model": "toy", "family": "toy", "modality": modality, "input_size": [32, 32]}
+            backbone |= {"prefix_tokens": prefix, "stages": [stage]}
             writer.declare(modality, {"backbone": backbone, "weights": weights}, {})
         plan = writer.plan([(clip, len(next(iter(x.values()))), "") for clip, x in tokens.items()], arrays)
         for work in plan.pending:
@@ -110,6 +111,43 @@ def make_masks(base: Path, *, lacking: tuple[int, ...] = ()) -> Toy:
     (folder / "ms3_meta_data.csv").write_text("\n".join(table) + "\n")
     fill_cache(cache, {"name": "avsbench", "root": str(folder.parent)}, tokens)
     return Toy("avsbench", folder.parent, cache)
+
+
+CLASS_IDS = (6, 17, 34)
+"""Of the toy's three kinds, in AVSS: bell, dog, helicopter."""
+
+
+def make_class_maps(base: Path, *, lacking: tuple[int, ...] = ()) -> Toy:
+    """AVSS's layout without media: as `make_masks`, with the class of what is heard; clips of v1s and of v2 in turn."""
+    rng = np.random.default_rng(8)
+    folder, cache = base / "data" / "avsbench", base / "cache" / "avsbench-avss"
+    table, tokens, number = ["vid,uid,s_min,s_sec,a_obj,split,label"], {}, 0
+    for split, count in SPLITS.items():
+        for _ in range(count):
+            part, segments = (("v1s", 5), ("v2", 10))[number % 2]
+            name = f"{'-' if number % 3 else 'a'}clip{number:06d}_0_{1000 * segments}"
+            table.append(f"{name[:11]},{name},0,0,dog,{split},{part}")
+            visual = rng.normal(size=(segments, 17, CHANNELS))
+            audio = rng.normal(size=(segments, AUDIO_TOKENS, CHANNELS))
+            masks = folder / part / name / "labels_semantic"
+            masks.mkdir(parents=True)
+            for segment in range(segments):
+                kinds, places = rng.permutation(3)[:2], rng.permutation(16)[:2]
+                for kind, place in zip(kinds, places, strict=True):
+                    visual[segment, PREFIX + place] += LOOKS[kind]
+                ids = np.zeros((32, 48), dtype=np.uint8)
+                if rng.random() > 0.2:
+                    audio[segment, 2:6] += SOUNDS[kinds[0]]
+                    row, column = divmod(int(places[0]), 4)
+                    ids[row * 8 : row * 8 + 8, column * 12 : column * 12 + 12] = CLASS_IDS[kinds[0]]
+                if segment == 0 or (part, split) != ("v1s", "train"):
+                    Image.fromarray(ids).save(masks / f"{segment}.png")
+            if number not in lacking:
+                tokens[f"avss/{name}"] = {"visual": visual, "audio": audio}
+            number += 1
+    (folder / "metadata.csv").write_text("\n".join(table) + "\n")
+    fill_cache(cache, {"name": "avsbench-avss", "root": str(folder)}, tokens)
+    return Toy("avsbench-avss", folder, cache)
 
 
 def make_parsing(base: Path, *, lacking: tuple[int, ...] = (), modalities=("visual", "audio")) -> Toy:

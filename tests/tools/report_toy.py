@@ -17,8 +17,8 @@ from report_tables import COSTS, LAYERS, epoch, layer, protocol
 
 SCRIPT = "<script>alert(1)</script>"
 CLASSES = ("Church bell", "Male speech, man speaking", "Bark", "Helicopter", "Violin, fiddle", "Truck", "background")
-SEGMENTS = {"events": 10, "parsing": 10, "segmentation": 5}
-MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou"}
+SEGMENTS = {"events": 10, "parsing": 10, "segmentation": 5, "semantic": 5}
+MAIN = {"events": "accuracy", "parsing": "segment_type_av", "segmentation": "miou", "semantic": "miou"}
 METRICS = {
     "events": ["accuracy"],
     "parsing": [
@@ -26,11 +26,13 @@ METRICS = {
         *("event_audio", "event_visual", "event_audio_visual", "event_type_av", "event_event_av"),
     ],
     "segmentation": ["miou", "fscore"],
+    "semantic": ["miou", "fscore", "miou_over_seen", "fscore_over_seen"],
 }
 PROTOCOLS = {
     "events": ["ave-segment-accuracy"],
     "parsing": ["llp-official"],
     "segmentation": ["avsbench-batch4", "avsbench-set"],
+    "semantic": ["avss-official", "avss-pooled"],
 }
 FRAME_POSITION = 0.9375  # late, as a dataset may have it: what belongs to a frame must not be shown over another
 MECHANISMS = (
@@ -54,7 +56,8 @@ class Toy:
         self.classes = [SCRIPT, *CLASSES[1:]] if hostile else list(CLASSES)
         self._rng = np.random.default_rng(7)
         self._details, self._ballast, self._hostile = details, ballast, hostile
-        make = {"events": self._event_clip, "parsing": self._lane_clip, "segmentation": self._mask_clip}[task]
+        kinds = {"events": self._event_clip, "parsing": self._lane_clip, "segmentation": self._mask_clip}
+        make = {**kinds, "semantic": self._class_clip}[task]
         self.clips = sorted((make(i) for i in range(clips)), key=lambda clip: clip["score"])
         for place, clip in enumerate(self.clips):
             clip["detail"] = place < details
@@ -78,7 +81,7 @@ class Toy:
                     "frame_size": [SIDE, SIDE],
                     "spectrogram": None if kind == 2 else [png(spectrogram(t)) for t in range(self.segments)],
                     "attention": None if kind == 2 else self._attention(),
-                    "masks": self._masks(self.clips[place]) if self.task == "segmentation" else None,
+                    "masks": self._masks(self.clips[place]) if self.task in ("segmentation", "semantic") else None,
                     "ballast": "A" * self._ballast,
                 },
             )
@@ -145,6 +148,22 @@ class Toy:
             "painted": painted,
         }
 
+    def _class_clip(self, number: int) -> dict[str, Any]:
+        """A class that is found, in every third clip taken for another one; the last segment has no annotation."""
+        kind, said = number % 6, (number + (number % 3 == 0)) % 6
+        values = np.round(self._rng.uniform(0.2, 0.95, self.segments - 1), 3).tolist()
+        return {
+            "id": f"avss/clip-{number:04d}",
+            "score": float(np.mean(values)),
+            "segments": self.segments,
+            "held": True,
+            "iou": [*values, None],
+            "empty": [*(False for _ in values), None],
+            "painted": [0.1] * self.segments,
+            "true": [*([kind] for _ in values), None],
+            "predicted": [[said]] * self.segments,
+        }
+
     def _attention(self) -> dict[str, Any]:
         both = {"visual": (8, 8), "audio": (4, 8)}
         return {name: self._maps(name, *grid) for name, grid in both.items()}
@@ -173,6 +192,15 @@ class Toy:
         places = [disk_at(t + FRAME_POSITION) for t in range(self.segments)]
         truth = [blob(x, y, 0.16, 0.0) * (not empty) for (x, y), empty in zip(places, clip["empty"], strict=True)]
         guess = [blob(x + 0.06, y, 0.17, 0.05) for x, y in places]
+        if self.task == "semantic":  # pictures of class ids
+            ours, theirs = (
+                [(m > 0.5) * clip[key][0][0] for m in maps] for key, maps in (("true", truth), ("predicted", guess))
+            )
+            return {
+                "size": [SIDE, SIDE],
+                "truth": [*(png(ids.astype(np.uint8)) for ids in ours[:-1]), None],
+                "predicted": [png(ids.astype(np.uint8)) for ids in theirs],
+            }
         return {
             "size": [SIDE, SIDE],
             "truth": [*(png(np.where(mask > 0.5, 255, 0).astype(np.uint8)) for mask in truth[:-1]), None],
@@ -190,7 +218,9 @@ class Toy:
             "avpipe": "0.1.0",
             "run": {
                 "folder": f"runs/toy-{self.task}-mettle",
-                "dataset": {"events": "ave", "parsing": "llp", "segmentation": "avsbench-ms3"}[self.task],
+                "dataset": {"events": "ave", "parsing": "llp", "segmentation": "avsbench-ms3"}.get(
+                    self.task, "avsbench-avss"
+                ),
                 "split": "test",
                 "task": self.task,
                 "method": "mettle",
@@ -226,7 +256,7 @@ class Toy:
             "frame_position": FRAME_POSITION,
             "curves": {"score": f"val_{main}", "epochs": [epoch(number, f"val_{main}") for number in range(1, 13)]},
             "scores": {"main": main, "protocols": [protocol(name, metrics) for name in PROTOCOLS[self.task]]},
-            "confusion": self._confusion() if events else None,
+            "confusion": self._pixels() if self.task == "semantic" else self._confusion() if events else None,
             "class_scores": self._class_scores() if self.task == "parsing" else None,
             "layers": {
                 "metric": main,
@@ -243,6 +273,9 @@ class Toy:
         for clip in self.clips:
             np.add.at(counts, (clip["truth"], clip["predicted"]), 1)
         return {"classes": self.classes, "counts": counts.tolist()}
+
+    def _pixels(self) -> dict[str, Any]:
+        return {"classes": self.classes[:2], "counts": [[9000, 1000], [0, 500]], "unit": "pixel"}
 
     def _class_scores(self) -> list[dict[str, Any]]:
         counts = {"true": 20, "predicted": 15, "hits": 10, "f": 20 / 35}

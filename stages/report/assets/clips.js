@@ -181,5 +181,10 @@ function legendOfStrips() {
     'The overlap of prediction and truth (IoU, in percent) in every annotated segment. \u2205 and an outline: ' +
     'nothing is true there, and the official rule scores the background; hatched: something was painted all the ' +
     'same, a false alarm.';
-  return el('p', { class: 'lede', text: isParsing() ? lanes : isEvents() ? events : masks });
+  const maps =
+    'The overlap of prediction and truth in every annotated segment: the mean IoU, in percent, over the classes that ' +
+    'are predicted or true in it, background included. \u2205 and an outline: no object is true there; hatched: some ' +
+    'were painted all the same. The official score averages class by class over all clips, so it is no mean of these.';
+  const text = isParsing() ? lanes : isEvents() ? events : isClassMaps() ? maps : masks;
+  return el('p', { class: 'lede', text });
 }

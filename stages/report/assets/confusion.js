@@ -3,9 +3,10 @@
 function confusionSection() {
   if (!DATA.confusion) return null;
   const { classes, counts } = DATA.confusion;
+  const unit = DATA.confusion.unit ?? 'segment';
   const sums = counts.map((row) => row.reduce((sum, value) => sum + value, 0));
-  const caption =
-    'Rows are the truth, columns what was predicted, numbers are segments. The shade is the share of the row.';
+  const numbers = unit === 'pixel' ? 'percent of the pixels of the row' : 'segments';
+  const caption = `Rows are the truth, columns what was predicted, numbers are ${numbers}. The shade is the share of the row.`;
   return section(
     'confusion',
     'Confusion',
@@ -13,13 +14,13 @@ function confusionSection() {
     el(
       'div',
       { class: 'beside' },
-      scroller('Confusion matrix', matrix(classes, counts, sums)),
-      confusions(classes, counts, sums),
+      scroller('Confusion matrix', matrix(classes, counts, sums, unit)),
+      confusions(classes, counts, sums, unit),
     ),
   );
 }
 
-function matrix(classes, counts, sums) {
+function matrix(classes, counts, sums, unit) {
   const corner = el(
     'td',
     { class: 'corner' },
@@ -38,7 +39,7 @@ function matrix(classes, counts, sums) {
         class: kind || null,
         title,
         style: { '--share': `${(100 * share).toFixed(1)}%` },
-        text: count(value),
+        text: unit === 'pixel' ? fixed(100 * share, 0) : count(value),
       });
     });
     return el('tr', {}, el('th', { scope: 'row', title: name }, named(name)), ...cells);
@@ -46,7 +47,7 @@ function matrix(classes, counts, sums) {
   return el('table', { class: 'confusion' }, el('thead', {}, el('tr', {}, corner, ...heads)), el('tbody', {}, ...rows));
 }
 
-function confusions(classes, counts, sums) {
+function confusions(classes, counts, sums, unit) {
   const found = counts
     .flatMap((row, i) => row.map((value, j) => ({ i, j, value })))
     .filter((one) => one.i !== one.j && one.value);
@@ -56,10 +57,10 @@ function confusions(classes, counts, sums) {
       'li',
       {},
       el('span', { class: 'pair' }, named(classes[i]), ' \u2192 ', named(classes[j])),
-      el('span', { class: 'amount', text: `${plural(value, 'segment')}, ${percent(value / sums[i], 0)} of the class` }),
+      el('span', { class: 'amount', text: `${plural(value, unit)}, ${percent(value / sums[i], 0)} of the class` }),
     );
   const list = found.length
     ? el('ol', {}, ...found.slice(0, 8).map(line))
-    : el('p', { text: 'None: every segment is right.' });
+    : el('p', { text: `None: every ${unit} is right.` });
   return el('div', { class: 'frequent' }, el('h3', { text: 'Most frequent confusions' }), list);
 }

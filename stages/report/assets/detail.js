@@ -61,7 +61,7 @@ function openClip(clip, detail, why) {
   if (detail?.video) stage.screen.prepend(player.element());
   if (detail?.video) player.element().hidden = view.picture !== 'video';
 
-  const overlays = stage ? makeOverlays(detail, stage, view, () => (settle(), redraw()), setPicture) : {};
+  const overlays = stage ? makeOverlays(clip, detail, stage, view, () => (settle(), redraw()), setPicture) : {};
   const node = el(
     'div',
     { class: 'opened' },
@@ -127,7 +127,7 @@ function captions(clip, view, stage, { caption, heard }, detail) {
   heard.textContent = given + extra(view.audio, stage?.maps.audio);
 }
 
-function makeOverlays(detail, stage, view, redraw, setPicture) {
+function makeOverlays(clip, detail, stage, view, redraw, setPicture) {
   const all = () => (redraw(), stage.drawStrips());
   const toFrame = () => detail.frames && setPicture('frame');
   const paint = (value) => {
@@ -135,7 +135,8 @@ function makeOverlays(detail, stage, view, redraw, setPicture) {
     toFrame();
     all();
   };
-  const masks = detail.masks ? maskSwitches(view.masks, paint) : null;
+  const kinds = isClassMaps() ? [CLASS_VIEWS, (shown) => classLegend(shown, classColours(clip))] : [];
+  const masks = detail.masks ? maskSwitches(view.masks, paint, ...kinds) : null;
   const switches = ['visual', 'audio']
     .filter((name) => stage.maps[name])
     .map((name) => {

@@ -3,6 +3,8 @@
 const NAMES = {
   miou: 'mean IoU',
   fscore: 'F-score',
+  miou_over_seen: 'mean IoU, classes met',
+  fscore_over_seen: 'F-score, classes met',
   both: 'audio and visual',
   segment_audio: 'audio, segments',
   segment_visual: 'visual, segments',

@@ -41,6 +41,7 @@ function stripsOf(clip) {
 /** Classes that are true or predicted somewhere in a clip. */
 function classIds(clip) {
   if (isParsing()) return [...new Set(everyLane(clip).map((lane) => lane.class))];
+  if (isClassMaps()) return objectIds(clip);
   return isEvents() ? [...new Set([...clip.truth, ...clip.predicted])] : [];
 }
 
@@ -56,9 +57,10 @@ function classesOfClips() {
 
 /** The filters; `changed` gets the places of the clips that pass, in order. */
 function makeFilters(changed) {
+  const hasClasses = !hasMasks() || isClassMaps();
   const text = el('input', {
     type: 'search',
-    placeholder: hasMasks() ? 'Name' : 'Name or class',
+    placeholder: hasClasses ? 'Name or class' : 'Name',
     'aria-label': 'Find clips by name or class',
   });
   const classes = el(
@@ -98,7 +100,7 @@ function makeFilters(changed) {
     'div',
     { class: 'filters', role: 'search', 'aria-label': 'Clips' },
     text,
-    hasMasks() ? null : classes,
+    hasClasses ? classes : null,
     order,
     check(wrong, hasMasks() ? 'IoU below one half, or a false alarm' : 'Wrong only'),
     ALL_OPEN ? null : check(media, 'With media'),

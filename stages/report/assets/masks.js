@@ -124,14 +124,17 @@ function edge(path, x0, y0, x1, y1) {
   path.lineTo(x1, y1);
 }
 
-/** The choice of views with its legend. */
-function maskSwitches(start, changed) {
+/** What the colours of a view mean. */
+function maskLegend(view) {
+  const entry = ([key, text]) => el('span', {}, el('i', { class: `swatch ${key}`, 'aria-hidden': 'true' }), text);
+  return [...MASK_LEGENDS[view].map(entry), ...(view === 'probability' ? [heatScale('0', '1')] : [])];
+}
+
+/** The choice of views, as [value, text], with its legend. */
+function maskSwitches(start, changed, views = MASK_VIEWS, legendOf = maskLegend) {
   const legend = el('p', { class: 'legend' });
-  const show = (view) => {
-    const entry = ([key, text]) => el('span', {}, el('i', { class: `swatch ${key}`, 'aria-hidden': 'true' }), text);
-    legend.replaceChildren(...MASK_LEGENDS[view].map(entry), ...(view === 'probability' ? [heatScale('0', '1')] : []));
-  };
-  const options = MASK_VIEWS.map(([value, text]) =>
+  const show = (view) => legend.replaceChildren(...legendOf(view));
+  const options = views.map(([value, text]) =>
     el(
       'label',
       {},

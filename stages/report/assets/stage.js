@@ -37,6 +37,7 @@ function makeStage(clip, detail, view) {
   screen.append(frame);
   const [rows, columns] = detail.frame_size ?? [3, 4];
   const panes = el('div', { class: 'panes' });
+  const colours = isClassMaps() ? classColours(clip) : null;
   let aspect = 1;
   const shape = (width, height) => {
     aspect = width / height;
@@ -45,7 +46,8 @@ function makeStage(clip, detail, view) {
   shape(columns, rows);
 
   const overlay = (context, segment, box) => {
-    if (detail.masks) paintMasks(context, held.masks?.[segment], view.masks, box);
+    const paint = isClassMaps() ? paintClasses : paintMasks;
+    if (detail.masks) paint(context, held.masks?.[segment], view.masks, box, colours);
     const { visual } = view;
     const map = visual?.on ? maps.visual.at(segment, visual.layer, visual.mechanism) : null;
     if (map) paintMap(context, map.values, map.rows, map.columns, box, view.opacity, false);

@@ -87,6 +87,7 @@ function falseAlarms(clip, least = 0) {
 
 /** The overlap of a segment in words; without anything true, the official score is that of the background. */
 function overlap(clip, segment) {
+  if (isClassMaps()) return describeClasses(clip, segment);
   const value = clip.iou[segment];
   if (typeof value !== 'number') return 'not annotated';
   if (!isEmpty(clip, segment)) return `IoU ${percent(value)}`;

@@ -116,7 +116,9 @@ function segmentTable(clip) {
     ? [LANE_HEAD, laneRows(clip, start)]
     : isEvents()
       ? [eventHead, eventRows()]
-      : [['Segment', 'From', 'IoU', 'Truth', 'Painted'], maskRows()];
+      : isClassMaps()
+        ? [CLASS_HEAD, classRows(clip, start)]
+        : [['Segment', 'From', 'IoU', 'Truth', 'Painted'], maskRows()];
   const label = 'Every segment, in numbers';
   return el('details', {}, el('summary', { text: label }), scroller(label, table(head, rows, { class: 'numbers' })));
 }

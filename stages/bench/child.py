@@ -1,0 +1,55 @@
+"""What `bench train` runs in fresh interpreters: `python -m avpipe.stages.bench.child ORDER.json RESULT.json`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from avpipe.pipeline.errors import AvpipeError
+
+LIKELY_VICTIM = "1000"
+
+
+def main(order_file: str, result_file: str) -> int:
+    """Does what an order says and writes what it gave; returns the exit code."""
+    with suppress(OSError):  # where memory runs out, this process ends and no other
+        Path("/proc/self/oom_score_adj").write_text(LIKELY_VICTIM)
+    order = json.loads(Path(order_file).read_text())
+    try:
+        result = {"make": _make, "row": _row}[order.pop("do")](order)
+    except AvpipeError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    Path(result_file).write_text(json.dumps(result))
+    return 0
+
+
+def _make(order: dict[str, Any]) -> dict[str, Any]:
+    """Makes the clips and extracts them; says on which device rows will run."""
+    from avpipe.stages.backbones.devices import torch_device
+    from avpipe.stages.bench.material import dataset_of, job_of, write
+    from avpipe.stages.bench.pairs import pair_of
+    from avpipe.stages.extract import extract
+
+    folder, clips, segments = Path(order["folder"]), order["clips"], order["segments"]
+    dataset = dataset_of(folder, "events", clips, segments)
+    job = job_of(pair_of(order["pair"]), folder, dataset, order["device"])
+    write(dataset, job)
+    done = extract(dataset, job, unit_segments=segments)
+    if done.clips < clips:
+        reason = next(iter(done.quarantined)).reason if done.quarantined else "interrupted"
+        raise AvpipeError(f"{clips - done.clips} of {clips} clips were not extracted: {reason}")
+    return {"device": str(torch_device(order["device"]))}
+
+
+def _row(order: dict[str, Any]) -> dict[str, Any]:
+    from avpipe.stages.bench.measure import RowOrder, measure_row
+
+    return measure_row(RowOrder(**order))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
