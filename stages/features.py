@@ -75,13 +75,15 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
     Args:
         store: where features come from.
         samples: labelled samples; those whose clip is not in the store are `missing`, and no batch has them.
+        labelled_only: of samples with masks, segments behind the last one that has a mask are left out of batches: of
+            a training clip of S4 the first alone is read and computed. For models that treat each segment by itself.
 
     Raises:
         UsageError: a sample's labels do not fit the number of segments of its clip.
     """
 
-    def __init__(self, store: FeatureStore, samples: Sequence[Sample]) -> None:
-        self.store, self.samples = store, tuple(samples)
+    def __init__(self, store: FeatureStore, samples: Sequence[Sample], *, labelled_only: bool = False) -> None:
+        self.store, self.samples, self.labelled_only = store, tuple(samples), labelled_only
         self.held = tuple(i for i, sample in enumerate(self.samples) if sample.clip in store.clips)
         self.missing = tuple(sample.id for sample in self.samples if sample.clip not in store.clips)
         for index in self.held:
@@ -109,10 +111,10 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
             UsageError: the clip of one is missing.
         """
         clips = [self._clip(i) for i in indices]
-        longest = max(clip.segments for clip in clips)
-        steps = np.minimum(np.arange(longest), np.array([[c.segments - 1] for c in clips]))  # B T
+        counts = np.array([[self._segments(i)] for i in indices])  # B 1
+        steps = np.minimum(np.arange(counts.max()), counts - 1)  # B T
         rows = steps + np.array([[c.start] for c in clips])
-        present = np.arange(longest) < np.array([[c.segments] for c in clips])
+        present = np.arange(counts.max()) < counts
         real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
         flat = self.store.read(rows.ravel(), out=out)
         shaped = {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
@@ -151,6 +153,13 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         if sample.clip not in self.store.clips:
             raise UsageError(f"clip {sample.clip!r} is not in cache {self.store.path}: `avpipe extract` adds it")
         return self.store.clips[sample.clip]
+
+    def _segments(self, index: int) -> int:
+        """Segments of a sample that a batch has."""
+        masks = self.samples[index].masks
+        if not self.labelled_only or masks is None:
+            return self._clip(index).segments
+        return max((number for number, mask in enumerate(masks, start=1) if mask is not None), default=1)
 
     def _check_length(self, sample: Sample) -> None:
         count = sample.segments or len(sample.events or sample.masks or ())

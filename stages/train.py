@@ -68,7 +68,7 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
     start = _find_start(options, config, cache)
     store = _store(inputs, config.model, config.train, options, device)
     config = replace(config, train=replace(config.train, shuffle=_resolved_shuffle(config.train.shuffle, cache, store)))
-    train_data = ClipFeatures(store, learnable(dataset))
+    train_data = ClipFeatures(store, learnable(dataset), labelled_only=True)
     if not train_data.samples:
         raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
     if not train_data.held:
@@ -138,7 +138,7 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
     say_taps(inputs.cache, config.model.shapes)
     store = _store(inputs, config.model, config.train, options, device)
-    train_data = ClipFeatures(store, learnable(inputs.dataset))
+    train_data = ClipFeatures(store, learnable(inputs.dataset), labelled_only=True)
     _fit(run, config, inputs, train_data, options, device)
     return run
 

@@ -1,5 +1,6 @@
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,25 @@ def test_segments_without_content_in_any_modality_are_not_valid(mixed):
     masks = {"audio": np.array([True, False, False]), "visual": np.array([False, True, False])}
     store.clips["clip0"] = replace(rows, masks=masks)
     assert ClipFeatures(store, [sample("clip0", 3)])[0].valid.tolist() == [[True, True, False]]
+
+
+def test_training_reads_no_segment_behind_the_last_mask(mixed):
+    store, _ = stores(mixed, ["clip0", "clip1"])
+    mask = Path("mask.png")
+    samples = [
+        Sample("first", "clip1", "train", masks=(mask, None, None, None, None)),
+        Sample("hole", "clip0", "train", masks=(None, mask, None)),
+        Sample("events", "clip0", "train", events=(0, 0, 0)),
+    ]
+    whole, short = ClipFeatures(store, samples), ClipFeatures(store, samples, labelled_only=True)
+    assert whole[[0, 1]].present.shape == (2, 5)
+    batch = short[[0, 1]]
+    assert batch.present.tolist() == batch.valid.tolist() == [[True, False], [True, True]]
+    for modality, taps in batch.tokens.items():
+        for tap, values in taps.items():
+            assert values[1].equal(whole[1].tokens[modality][tap][0, :2])
+            assert values[0, 0].equal(whole[0].tokens[modality][tap][0, 0])
+    assert short[2].present.shape == (1, 3)
 
 
 def test_missing_clips_are_left_out_of_batches(mixed):
