@@ -10,12 +10,13 @@ import typer
 from avpipe.cli import render
 from avpipe.cli.cache import JsonOption
 
-COLUMNS = {
-    **{"pair": "pair", "row": "name", "batch": "batch", "from": "residency"},
-    **{"step s": "step_s", "cpu s": "step_cpu_s", "forward s": "forward_s", "epoch s": "epoch_s"},
-    **{"MiB": "peak_mib", "base MiB": "base_mib", "trainable": "trainable"},
-}
-"""Columns of the table, and the fields that they show."""
+COLUMNS = (
+    *("pair", "name", "batch", "residency", "step_s", "step_cpu_s", "forward_s", "epoch_s"),
+    *("peak_mib", "base_mib", "trainable"),
+)
+"""Fields of a row that the table shows, named as in the JSON."""
+TIMES = ("step_times", "step_cpu_times", "forward_times", "epoch_times")
+"""The same of how two rows compare."""
 
 
 def train_command(
@@ -82,20 +83,24 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 
 def _print(found: dict[str, Any]) -> None:
-    render.table(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in found["rows"]])
+    from avpipe.stages.bench.train import busy_in_words
+
+    render.table(list(COLUMNS), [[row[key] for key in COLUMNS] for row in found["rows"]])
     devices = dict.fromkeys(f"{row['device']}, {row['threads']} threads" for row in found["rows"])
     render.line(f"{found['clips']} clips of {found['segments']} segments; {'; '.join(devices)}; load average at the "
                 f"start {found['load_average']}")  # fmt: skip
+    if busy := busy_in_words(found["load_average"], found["cores"]):
+        render.line(busy)
     if found["ratios"]:
         render.line()
-        columns = ["pair", "row", "batch", "from", "against", "step", "cpu", "forward", "epoch", "memory above base"]
+        columns = ["pair", "row", "batch", "residency", "to", *TIMES, "memory_share"]
         render.table(columns, [_ratio_cells(each) for each in found["ratios"]])
     for each in found["failed"]:
         render.line(f"FAILED: {each['pair']} {each['name']}, batch {each['batch']}: {each['reason']}")
 
 
 def _ratio_cells(each: dict[str, Any]) -> list[str]:
-    times = [f"{each[f'{kind}_times']:.1f}x faster" for kind in ("step", "step_cpu", "forward", "epoch")]
+    times = [f"{each[kind]:.1f}x faster" for kind in TIMES]
     share = each["memory_share"]
     memory = "" if share is None else f"{share:.1%}"
     return [each["pair"], each["row"], str(each["batch"]), each["residency"], each["to"], *times, memory]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avpipe.pipeline.datasets.own import is_own
 from avpipe.stages.backbones import BackboneChoice
 from avpipe.stages.taps import USUAL_CODEC
 
@@ -28,10 +29,13 @@ def adding_command(
         codec: storage type; "": the usual one.
     """
     origin, choice = cache.dataset, BackboneChoice.from_request(cache.specs[modality].request)
+    name, root = name or str(origin.get("name", "NAME")), str(root or origin.get("root", ""))
+    if is_own(name):  # a table is named with its folder
+        name, root = str(Path(root) / name), ""
     usual = BackboneChoice(modality, choice.model)
     options = {
-        "--dataset": name or str(origin.get("name", "NAME")),
-        "--root": str(root or origin.get("root", "")),
+        "--dataset": name,
+        "--root": root,
         "--cache": str(cache.path),
         "--modality": modality,
         f"--{modality}": choice.model,

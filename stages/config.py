@@ -134,10 +134,11 @@ def defaults_for(task: str) -> TrainConfig:
     """Default settings of a task (`events`, `parsing`, `segmentation` or `semantic`).
 
     Masks and class maps are trained 30 epochs with batches of four, as AVSBench does for MS3; their decoder is narrow
-    because its convolutions are the whole cost of a step, and its rate is that of small networks from scratch.
+    because its convolutions are the whole cost of a step, and its rate is that of small networks from scratch. It reads
+    the ends of stages, whatever other layers the cache holds: one may be there only for a backbone to go on from.
     """
     if task in ("segmentation", "semantic"):
-        return TrainConfig(batch=4, lr=1e-3, width=64, head="mask")
+        return TrainConfig(batch=4, lr=1e-3, width=64, head="mask", taps="stages")
     return TrainConfig(head=HEADS[task][0]) if task in HEADS else TrainConfig()
 
 

@@ -173,7 +173,8 @@ class FeatureStore:
         need = self.row_bytes * len(self._rows)
         choice = choose(wanted, need, self.device)
         size = f"{need / 2**20:,.1f} MiB of features of {len(self.clips)} clips"
-        progress.say(f"{size}: residency {choice.place} ({choice.why})")
+        if self.clips:  # of none, who asked says what is lacking
+            progress.say(f"{size}: residency {choice.place} ({choice.why})")
         if choice.place == "ram":
             self._memory = self.buffers(len(self._rows))
             load(self._open(), self._rows, self._memory)

@@ -7,6 +7,7 @@ steps.jsonl        one line per step: epoch, step (from 1), loss, lr
 best.safetensors   weights of the best epoch by validation, of the last one without validation
 last.safetensors   all that is needed to go on: after the last finished epoch, or within the one that is running
 start.safetensors  weights that it started from, where it did not start from fresh ones
+samples.json       ids of the dataset's samples by split, see `seen`
 metrics.json, predictions-<split>.npz   written by `avpipe evaluate`
 """
 
@@ -29,7 +30,7 @@ from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.errors import CacheMismatch, UsageError
 from avpipe.stages.checkpoint import write_atomic
 from avpipe.stages.config import TrainConfig, from_dict
-from avpipe.stages.model import ModelSpec
+from avpipe.stages.model import MASK_TASKS, ModelSpec
 from avpipe.stages.tasks import AnyTask, build_task
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 CONFIG, ENVIRONMENT, EPOCHS, STEPS = "config.yaml", "environment.json", "epochs.jsonl", "steps.jsonl"
 BEST, LAST, START = "best.safetensors", "last.safetensors", "start.safetensors"
+SAMPLES = "samples.json"
+
+
+class EarlierDecoder(UsageError):
+    """A run's mask decoder is that of an earlier version. Train again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +112,7 @@ class RunConfig:
 
         Raises:
             UsageError: not a run folder, or its settings cannot be read.
+            EarlierDecoder: this version cannot build its model.
         """
         import yaml
 
@@ -116,7 +123,7 @@ class RunConfig:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
             if not isinstance(content, Mapping):
                 raise ValueError("it holds no settings")
-            return cls(
+            config = cls(
                 str(content["dataset"]),
                 str(content["root"]),
                 str(content["cache"]),
@@ -130,6 +137,9 @@ class RunConfig:
         except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             why = " ".join(str(error).split())
             raise UsageError(f"{path} cannot be read ({why}): restore the file, or train again") from error
+        if config.model.task in MASK_TASKS and not config.model.grids:
+            raise EarlierDecoder(f"run {run} was made by an earlier version, with another mask decoder: train again")
+        return config
 
 
 def refuse_taken(wanted: Path) -> None:
@@ -235,7 +245,9 @@ def recorded_environment(run: Path) -> dict[str, Any]:
     """The environment in which a run was started."""
     try:
         found: dict[str, Any] = json.loads((run / ENVIRONMENT).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+        if not isinstance(found, dict):
+            raise ValueError("it holds no facts")
+    except (OSError, ValueError) as error:
         raise UsageError(f"{run / ENVIRONMENT} cannot be read ({error}): train again") from error
     return found
 

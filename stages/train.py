@@ -19,9 +19,12 @@ from avpipe.stages import runs
 from avpipe.stages.best import TEST_SELECTED
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.features import ClipFeatures, FeatureStore
-from avpipe.stages.model import MASK_TASKS, ModelSpec, injection_in_words, model_spec, open_trunks, reading
+from avpipe.stages.lacking import Lacking
+from avpipe.stages.model import MASK_TASKS, ModelSpec, Reading, injection_in_words, model_spec, open_trunks, reading
 from avpipe.stages.runs import RunConfig
+from avpipe.stages.seen import write_samples
 from avpipe.stages.start import adopt, find_start
+from avpipe.stages.taps import choose_taps
 from avpipe.stages.train_inputs import (
     Inputs,
     choose_device,
@@ -40,7 +43,7 @@ if TYPE_CHECKING:
     import torch
 
     from avpipe.pipeline.cache import Cache
-
+    from avpipe.stages.backbones.trunk import Trunk
 
 __all__ = ["TrainOptions", "settings", "train"]
 
@@ -65,23 +68,23 @@ def _start(options: TrainOptions, device: torch.device) -> Path:
         runs.refuse_taken(options.run)  # before minutes are spent on reading
     inputs, config = _plan(options)
     dataset, cache = inputs.dataset, inputs.cache
-    start = _find_start(options, config, cache)
+    start = _find_start(options, config, inputs)
+    _say_reading(cache, config)
+    trunks = open_trunks(cache, config.model, config.train, str(device))  # first: weights may be gone
     store = _store(inputs, config.model, config.train, options, device)
     config = replace(config, train=replace(config.train, shuffle=_resolved_shuffle(config.train.shuffle, cache, store)))
     train_data = ClipFeatures(store, learnable(dataset), labelled_only=True)
     if not train_data.samples:
         raise UsageError(f"{dataset.name} at {dataset.root} has no labelled training samples")
     if not train_data.held:
-        raise UsageError(
-            f"cache {cache.path} has no features of the training samples of {dataset.name}: run "
-            f"`avpipe extract --dataset {dataset.name} --cache {cache.path}` and see its quarantine"
-        )
+        raise _lacking(inputs, config, train_data).error()
     run = runs.new_folder(options.run, f"{dataset.name}-{config.train.stage}-{config.train.method}")
     if start is not None:
         config = replace(config, start=adopt(start, run))
+    write_samples(run, dataset)
     runs.write_start(run, config, runs.environment_of(cache, device, dataset, config.train.modalities))
     progress.say(f"run: {run}")
-    _fit(run, config, inputs, train_data, options, device)
+    _fit(run, config, inputs, train_data, trunks, options, device)
     return run
 
 
@@ -96,12 +99,9 @@ def _plan(options: TrainOptions) -> tuple[Inputs, RunConfig]:
     config = settings(options, dataset.task)
     classes = len(dataset.classes)
     mask_size = mask_size_of(dataset) if dataset.task in MASK_TASKS else None
+    if config.method != "lavish":
+        _refuse_absent(inputs, config)
     spec = model_spec(cache, config, dataset.task, classes, mask_size, name=dataset.name, root=dataset.root)
-    say_taps(cache, spec.shapes)
-    if spec.injected:
-        progress.say(injection_in_words(spec, config))
-    if spec.adapted:
-        progress.say("both backbones run at every step, from stored frames and samples: no cached layer is read")
     return inputs, RunConfig(
         dataset.name,
         str(dataset.root.resolve()),
@@ -114,11 +114,32 @@ def _plan(options: TrainOptions) -> tuple[Inputs, RunConfig]:
     )
 
 
-def _find_start(options: TrainOptions, config: RunConfig, cache: Cache) -> Path | None:
+def _refuse_absent(inputs: Inputs, config: TrainConfig) -> None:
+    """Refuses a cache that has nothing of the training clips in a modality, before it is asked for single layers."""
+    dataset, cache = inputs.dataset, inputs.cache
+    clips = {sample.clip for sample in learnable(dataset)}
+    taps = choose_taps(cache, config.modalities, config.codec, config.taps)
+    if dataset.task in MASK_TASKS and "audio" in taps:
+        taps["audio"] = taps["audio"][-1:]
+    if clips and not all(clips & cache.clips([f"{m}/{names[-1]}"]).keys() for m, names in taps.items()):
+        raise Lacking(cache, Reading(taps), clips, dataset.name, dataset.root).error()
+
+
+def _find_start(options: TrainOptions, config: RunConfig, inputs: Inputs) -> Path | None:
     """The run whose weights a new run of stage segment starts from."""
     if config.train.stage != "segment":
         return None
-    return find_start(options.start, options.run.parent if options.run else Path("runs"), config, cache)
+    beside = options.run.parent if options.run else Path("runs")
+    return find_start(options.start, beside, config, inputs.dataset, inputs.cache)
+
+
+def _say_reading(cache: Cache, config: RunConfig) -> None:
+    """Which layers are trained on, and which backbones run."""
+    say_taps(cache, config.model)
+    if config.model.injected:
+        progress.say(injection_in_words(config.model, config.train))
+    if config.model.adapted:
+        progress.say("both backbones run at every step, from stored frames and samples: no cached layer is read")
 
 
 def _resume(options: TrainOptions, device: torch.device) -> Path:
@@ -136,10 +157,11 @@ def _resume(options: TrainOptions, device: torch.device) -> Path:
     runs.refuse_other_features(run, inputs.cache, config.train.modalities)
     if inputs.cache.content_hash() != runs.recorded_environment(run)["content_hash"]:
         progress.say("the cache has changed since the run was started: it goes on, but not as it would have without")
-    say_taps(inputs.cache, config.model.shapes)
+    say_taps(inputs.cache, config.model)
+    trunks = open_trunks(inputs.cache, config.model, config.train, str(device))
     store = _store(inputs, config.model, config.train, options, device)
     train_data = ClipFeatures(store, learnable(inputs.dataset), labelled_only=True)
-    _fit(run, config, inputs, train_data, options, device)
+    _fit(run, config, inputs, train_data, trunks, options, device)
     return run
 
 
@@ -174,11 +196,19 @@ def _resolved_shuffle(wanted: str, cache: Cache, store: FeatureStore) -> str:
     return "block" if slow else "full"
 
 
+def _lacking(inputs: Inputs, config: RunConfig, data: ClipFeatures) -> Lacking:
+    """What the cache lacks of the training clips."""
+    clips = [sample.clip for sample in data.samples]
+    dataset, read = inputs.dataset, reading(config.model, config.train)
+    return Lacking(inputs.cache, read, clips, dataset.name, dataset.root)
+
+
 def _fit(
     run: Path,
     config: RunConfig,
     inputs: Inputs,
     train_data: ClipFeatures,
+    trunks: dict[str, Trunk],
     options: TrainOptions,
     device: torch.device,
 ) -> None:
@@ -186,6 +216,8 @@ def _fit(
     select = config.train.select
     compared = ClipFeatures(train_data.store, labelled(inputs.dataset, select))
     say_missing("training", train_data.missing, len(train_data), "left out")
+    if train_data.missing and (command := _lacking(inputs, config, train_data).commands_that_help()):
+        progress.say(f"to train on them too, run {command}")
     consequence = "scored as nothing found" if compared.held else "no epoch is validated, the last one is kept"
     say_missing("validation" if select == "val" else select, compared.missing, len(compared), consequence)
     if not len(compared):
@@ -197,7 +229,6 @@ def _fit(
             "report puts them beside those of runs selected on validation"
         )
     sides = [(data, config.build_task(data.samples)) for data in (train_data, compared)]
-    trunks = open_trunks(inputs.cache, config.model, config.train, str(device))
     trainer = Trainer(
         run, config, sides[0], sides[1], device, trunks=trunks, checkpoint_seconds=options.checkpoint_seconds
     )
@@ -205,5 +236,7 @@ def _fit(
         with runs.locked(run):
             trainer.fit(resume=options.resume)
     except KeyboardInterrupt:
-        progress.say(f"interrupted: go on after the last checkpoint with avpipe train --run {run} --resume")
+        there = (run / runs.LAST).is_file()
+        where = "go on after the last checkpoint with" if there else "there is no checkpoint yet, so this starts over:"
+        progress.say(f"interrupted: {where} avpipe train --run {run} --resume")
         raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
     from avpipe.pipeline.cache import Cache
-
+    from avpipe.stages.model.spec import ModelSpec
 
 _WITHOUT_HEAD = {"qa": "questions and answers"}
 """Tasks of data that can be extracted, checked and scored, but not learned yet, and what they are about."""
@@ -187,8 +187,8 @@ def say_missing(what: str, missing: Sequence[str], total: int, consequence: str)
         progress.say(f"{len(missing)} of {total} {what} samples have no features ({shown}): {consequence}")
 
 
-def say_taps(cache: Cache, taps: Mapping[str, Iterable[str]]) -> None:
+def say_taps(cache: Cache, model: ModelSpec) -> None:
     """One line per modality: what is trained on."""
-    for modality, names in taps.items():
-        spec = cache.specs[modality]
-        progress.say(f"{modality}: {in_words(spec.fields, spec.request, tuple(names))}")
+    for modality, taps in model.shapes.items():
+        spec, adapted = cache.specs[modality], len(model.adapted.get(modality, ()))
+        progress.say(f"{modality}: {in_words(spec.fields, spec.request, tuple(taps), adapted=adapted)}")

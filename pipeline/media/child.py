@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
-import signal
 import sys
-import threading
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,15 +12,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from avpipe.pipeline.errors import AvpipeError, InputRejected
+from avpipe.pipeline.lifetime import die_with
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import DecodedClip, MediaSpec
 
 Decode = Callable[[Clip, MediaSpec], DecodedClip]
 
 DAMAGED_HINT = "damaged? play it once, or encode it again"
-
-_PR_SET_PDEATHSIG = 1
-_PARENT_CHECK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +41,7 @@ def main(pipe_number: int, parent: int) -> None:
         parent: process id of the parent.
     """
     pipe = Connection(pipe_number)
-    _die_with(parent)
+    die_with(parent)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # the parent has closed it
         settings: Settings = pipe.recv()
         _warm_up()
@@ -89,18 +82,3 @@ def _limit_memory(limit_bytes: int | None) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
-
-
-def _die_with(parent: int) -> None:
-    """Makes the kernel kill this process when its parent is gone; where it cannot, a thread looks."""
-    by_kernel = sys.platform == "linux" and ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0
-    if os.getppid() != parent:  # it ended before the request
-        os._exit(1)
-    if not by_kernel:
-        threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_SECONDS)
-    os._exit(1)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from avpipe.stages.backbones import front_ends
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
-from avpipe.stages.backbones.htsat_model import embed
+from avpipe.stages.backbones.htsat_model import TappedEncoder, embed
 from avpipe.stages.backbones.htsat_weights import hash_needed, load_encoder
 from avpipe.stages.backbones.precision import check_device
+from avpipe.stages.backbones.stream import stream_types
 from avpipe.stages.backbones.trunk import Trunk, key
 
 
@@ -37,8 +38,10 @@ class HtsatTrunk(Trunk):
         every = tuple(facts.taps)
         self.names = every[every.index(first) : every.index(last) + 1]
         self.precision, self._grids = facts.precision, facts.grids
-        encoder: Any = load_encoder(choice)
+        encoder: Any = load_encoder(choice).eval()
         self.weights_sha256 = hash_needed(encoder)
+        picture = torch.zeros(1, 1, *facts.input_size, device=device)
+        self.stream = stream_types(facts, encoder, device, lambda: TappedEncoder(encoder, every)(picture))
         self.blocks = nn.ModuleDict({key(name): encoder.get_submodule(name) for name in self.names})
         begins = [(f"layers.{number}.blocks.0", encoder.layers[number - 1]) for number in range(1, len(encoder.layers))]
         self.merges = nn.ModuleDict({key(name): before.downsample for name, before in begins if name in self.names})

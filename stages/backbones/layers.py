@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 
 STAGES = 4
+_NUMBERED = re.compile(r"(layers\.\d+\.)?blocks\.\d+")
 
 
 def select_taps(
@@ -45,6 +47,9 @@ def select_taps(
     for name in sorted(wanted):
         if name not in taps:
             kind = "layer" if option == "layers" else f"block in {option}"
+            held = f"the model has {len(taps)} blocks, {taps[0]} to {taps[-1]}"
+            if _NUMBERED.fullmatch(name):  # the nearest by letters would be a guess
+                raise UsageError(f"unknown {kind} {name!r}: {held}")
             error = unknown_name(kind, name, [*taps, "all", "stages", "last:4"])
-            raise UsageError(f"{error} The model has {len(taps)} blocks, {taps[0]} to {taps[-1]}")
+            raise UsageError(f"{error} {held[0].upper()}{held[1:]}")
     return tuple(tap for tap in taps if tap in wanted)

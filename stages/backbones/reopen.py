@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avpipe.pipeline.cache import Spec
-from avpipe.pipeline.errors import CacheMismatch, UsageError
-from avpipe.stages.backbones import FAMILIES
+from avpipe.pipeline.errors import CacheMismatch, EnvironmentLacking, UsageError
+from avpipe.stages.backbones import FAMILIES, demo_weights
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def open_trunk(spec: Spec, *, first: str = "", last: str = "", device: str = "au
     """
     facts, choice = facts_of_cache(spec), BackboneChoice.from_request(spec.request)
     _refuse_windows(facts)
+    _require_file(choice, spec.fields["weights"]["sha256"])
     every = tuple(facts.taps)
     trunk = FAMILIES[facts.family].trunk(choice, facts, first or every[0], last or every[-1], device)
     made_with = spec.fields["weights"]["sha256"]
@@ -51,6 +53,17 @@ def open_trunk(spec: Spec, *, first: str = "", last: str = "", device: str = "au
             f"now gives {trunk.weights_sha256[:12]}: put those weights back, or extract into another cache"
         )
     return trunk
+
+
+def _require_file(choice: BackboneChoice, made_with: str) -> None:
+    """Says it in words that fit where a weights file is gone: no option of training names another one."""
+    if choice.weights in ("pretrained", demo_weights.KEYWORD) or choice.seed is not None:
+        return
+    if not Path(choice.weights).exists():
+        raise EnvironmentLacking(
+            f"the {choice.modality} features were made with weights {choice.weights} of {choice.model}, which is gone: "
+            f"put that file back there (sha256 of its tensors {made_with}; other weights are refused)"
+        )
 
 
 def _refuse_windows(facts: BackboneFacts) -> None:

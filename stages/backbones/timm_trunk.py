@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from avpipe.stages.backbones import timm_halves
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
 from avpipe.stages.backbones.precision import check_device
+from avpipe.stages.backbones.stream import stream_types
 from avpipe.stages.backbones.timm_model import make_front_end
 from avpipe.stages.backbones.timm_table import Entry
 from avpipe.stages.backbones.timm_weights import build, hash_tensors
@@ -46,6 +47,8 @@ class TimmTrunk(Trunk):
         self.precision, self._grids = facts.precision, facts.grids
         model: Any = build(choice, facts, entry).eval()  # in training, some models draw rotary positions at random
         self.weights_sha256 = hash_tensors(model.state_dict())
+        picture = torch.zeros(1, model.patch_embed.proj.in_channels, *facts.input_size, device=device)
+        self.stream = stream_types(facts, model, device, lambda: model(picture))
         self.blocks = nn.ModuleDict({key(name): model.get_submodule(name) for name in self.names})
         self.merges = nn.ModuleDict(_merges(model, self.names))
         for name, rotary in _rotary(model, facts, self.names).items():

@@ -12,7 +12,9 @@ Legend: S segments, N tokens, C channels, H height, W width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 
 from avpipe.stages.backbones.precision import autocast
@@ -27,12 +29,14 @@ class Trunk(nn.Module, ABC):
         names: the blocks that it has, named as taps, in order of depth.
         weights_sha256: hash of the whole backbone's tensors, as stage one computes it.
         precision: type in which it computes, as in `BackboneFacts`.
+        stream: type of every tap of the backbone before it is stored; see `resume`.
         front: from what is stored to the backbone's pictures; None where the trunk does not begin with the first block.
     """
 
     names: tuple[str, ...]
     weights_sha256: str
     precision: str
+    stream: Mapping[str, torch.dtype]
     front: nn.Module | None
 
     def embed(self, media: Tensor) -> Tensor:
@@ -49,6 +53,13 @@ class Trunk(nn.Module, ABC):
         pictures = self.front(media)
         with autocast(self.precision, media.device):
             return self._embed(pictures)
+
+    def resume(self, tap: str, tokens: Tensor) -> Tensor:
+        """Stored tokens of a tap in the type in which the block behind it takes them in a whole pass.
+
+        In float32 a bfloat16 sum of blocks would go on without the roundings of a whole pass.
+        """
+        return tokens.to(self.stream[tap])
 
     def merge(self, name: str, x: Tensor) -> Tensor:
         """The output of the block before `name` as `name` takes it: merged to a coarser grid where a stage begins."""

@@ -36,10 +36,11 @@ def described(fields: Mapping[str, Any], request: Mapping[str, Any], taps: Seque
     }
 
 
-def in_words(fields: Mapping[str, Any], request: Mapping[str, Any], taps: Sequence[str]) -> str:
+def in_words(fields: Mapping[str, Any], request: Mapping[str, Any], taps: Sequence[str], *, adapted: int = 0) -> str:
     """The same in a line, such as `test_vit, weights demo, 2 of 6 blocks (blocks.4, blocks.5), float32`.
 
-    Arguments as `described`.
+    Arguments as `described`; `adapted` is the number of blocks that have adapters and run at every step, said in place
+    of the layers that are read from a cache.
     """
     found = described(fields, request, taps)
     if found["imported"]:
@@ -47,7 +48,7 @@ def in_words(fields: Mapping[str, Any], request: Mapping[str, Any], taps: Sequen
     parts = [
         found["model"] or "a backbone that is not known",
         f"weights {found['weights']}" if found["weights"] else "",
-        _taps(found),
+        f"adapters in {adapted} of {found['blocks'] or adapted} blocks" if adapted else _taps(found),
         found["precision"] or "",
         f"window {found['window']}" if found["window"] else "",
         f"front end {found['front_end']}" if found["front_end"] else "",

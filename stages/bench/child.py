@@ -1,4 +1,4 @@
-"""What `bench train` runs in fresh interpreters: `python -m avpipe.stages.bench.child ORDER.json RESULT.json`."""
+"""What `bench train` runs in fresh interpreters: `python -m avpipe.stages.bench.child ORDER RESULT PARENT`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.errors import AvpipeError
+from avpipe.pipeline.lifetime import die_with
 
 LIKELY_VICTIM = "1000"
 
 
-def main(order_file: str, result_file: str) -> int:
-    """Does what an order says and writes what it gave; returns the exit code."""
+def main(order_file: str, result_file: str, parent: str) -> int:
+    """Does what an order says and writes what it gave; returns the exit code. Ends with the process `parent`."""
+    die_with(int(parent))
     with suppress(OSError):  # where memory runs out, this process ends and no other
         Path("/proc/self/oom_score_adj").write_text(LIKELY_VICTIM)
     order = json.loads(Path(order_file).read_text())
@@ -34,6 +36,7 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
     from avpipe.stages.bench.pairs import pair_of
     from avpipe.stages.extract import extract
 
+    device = str(torch_device(order["device"]))  # refused before anything is made
     folder, clips, segments = Path(order["folder"]), order["clips"], order["segments"]
     dataset = dataset_of(folder, "events", clips, segments)
     job = job_of(pair_of(order["pair"]), folder, dataset, order["device"])
@@ -42,7 +45,7 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
     if done.clips < clips:
         reason = next(iter(done.quarantined)).reason if done.quarantined else "interrupted"
         raise AvpipeError(f"{clips - done.clips} of {clips} clips were not extracted: {reason}")
-    return {"device": str(torch_device(order["device"]))}
+    return {"device": device}
 
 
 def _row(order: dict[str, Any]) -> dict[str, Any]:

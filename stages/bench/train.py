@@ -18,6 +18,7 @@ from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
+from avpipe.pipeline.lifetime import orderly_end
 from avpipe.stages.bench.material import dataset_of, facts_of_pair, job_of, require_room
 from avpipe.stages.bench.pairs import ROWS, pair_of, rows_of, settings_of
 from avpipe.stages.bench.ratios import TIMES, ratios
@@ -69,15 +70,26 @@ class TrainBench:
         for key in ("clips", "segments", "steps", "rounds"):
             if getattr(self, key) < 1:
                 raise UsageError(f"{key} must be 1 or more, not {getattr(self, key)}")
-        if not self.pairs or self.threads < 0 or not 0 <= self.seconds < float("inf"):
-            raise UsageError("give a pair, a number of threads from 0 on, and a time from 0 s on")
-        sizes = [size for row in rows_of(self.rows) for size in self.batches_of(row)]
-        if min(sizes) < 1 or max(sizes) > self.clips:
-            raise UsageError(f"batches of {min(sizes)} to {max(sizes)} clips: there are {self.clips}, see --clips")
+        if not self.pairs:
+            raise UsageError("pair: name one or more")
+        if self.threads < 0:
+            raise UsageError(f"threads must be 0 (torch's default) or more, not {self.threads}")
+        if not 0 <= self.seconds < float("inf"):
+            raise UsageError(f"seconds must be a time of 0 s or more, not {self.seconds}")
+        for size in self.batches:
+            if size < 1:
+                raise UsageError(f"batches must be 1 or more, not {size}")
+            if size > self.clips:
+                raise UsageError(f"batches of {size} clips: there are {self.clips}, see --clips")
 
     def batches_of(self, row: str) -> tuple[int, ...]:
-        """Samples a step of a row."""
-        return self.batches or ROWS[row].batches
+        """Samples a step of a row; of its own those for which there are clips enough."""
+        return self.batches or tuple(size for size in ROWS[row].batches if size <= self.clips)
+
+    def left_out(self) -> tuple[int, ...]:
+        """Batches of the rows that are larger than the number of clips."""
+        usual = {size for row in rows_of(self.rows) for size in ROWS[row].batches}
+        return () if self.batches else tuple(sorted(size for size in usual if size > self.clips))
 
     def planned(self, device: str) -> list[Planned]:
         """The rows of one pair on a device."""
@@ -101,14 +113,22 @@ def run(bench: TrainBench) -> dict[str, Any]:
     """
     if not bench.folder.is_dir():
         raise UsageError(f"there is no folder {bench.folder}: make it, or name another with --folder")
+    if larger := bench.left_out():
+        progress.say(f"left out: batches of {', '.join(map(str, larger))}, as --clips is {bench.clips}")
     found: dict[str, Any] = {"rows": [], "ratios": [], "failed": [], "load_average": round(os.getloadavg()[0], 2)}
+    found["cores"] = len(os.sched_getaffinity(0))
     for pair in bench.pairs:
-        with tempfile.TemporaryDirectory(dir=bench.folder, prefix="avpipe-bench-") as folder:
+        with orderly_end(), tempfile.TemporaryDirectory(dir=bench.folder, prefix="avpipe-bench-") as folder:
             rows, failed = _pair(bench, pair, Path(folder))
         found["rows"] += rows
         found["failed"] += failed
         found["ratios"] += ratios(rows)
     return found | {"clips": bench.clips, "segments": bench.segments, "rounds": bench.rounds}
+
+
+def busy_in_words(load: float, cores: int) -> str:
+    """That other programs took the cores, so that times say little; "" where they did not."""
+    return f"the machine was busy (load {load} on {cores} cores): times are not to be trusted" if load > cores else ""
 
 
 def _pair(bench: TrainBench, pair: str, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -159,7 +179,7 @@ def _in_a_process(folder: Path, order: dict[str, Any]) -> tuple[dict[str, Any] |
     asked, result, said = folder / "order.json", folder / "result.json", folder / "errors.txt"
     asked.write_text(json.dumps(order))
     result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "avpipe.stages.bench.child", str(asked), str(result)]
+    command = [sys.executable, "-m", "avpipe.stages.bench.child", str(asked), str(result), str(os.getpid())]
     with said.open("wb") as errors:
         code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, check=False).returncode
     if code == 0:

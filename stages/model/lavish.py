@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.lavish.backbones import AdaptedBackbones
+from avpipe.stages.model.padding import present_only, spread
 from avpipe.stages.model.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -44,19 +45,9 @@ class LavishModel(nn.Module):
 
     def forward(self, batch: FeatureBatch) -> Any:
         """What the task's model gives. Padded segments are not run: their tokens are zeros."""
-        present = batch.present.flatten()
-        media = {modality: each.flatten(0, 1)[present] for modality, each in batch.media.items()}
+        media = {modality: present_only(each, batch.present) for modality, each in batch.media.items()}
         tokens = {
-            modality: {tap: _spread(x, batch.present) for tap, x in taps.items()}
+            modality: {tap: spread(x, batch.present) for tap, x in taps.items()}
             for modality, taps in self.backbones(media, self.wanted).items()
         }
         return self.model(replace(batch, tokens=tokens, statistics={}))
-
-
-def _spread(x: Tensor, present: Tensor) -> Tensor:
-    """Tokens `[S, N, C]` at their places in `[B, T, N, C]`."""
-    if len(x) == present.numel():
-        return x.reshape(*present.shape, *x.shape[1:])
-    everything = x.new_zeros(*present.shape, *x.shape[1:])
-    everything[present] = x
-    return everything

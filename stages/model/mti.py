@@ -10,7 +10,7 @@
 A tap whose next block takes meta-tokens holds x'; taps before the first such block come from the cache as they are.
 With `inject=side` the cached taps before those blocks are adapted in the same way and nothing runs.
 
-Legend: B batch, T segments, S = B * T, N tokens, C channels, K meta-tokens, d common width.
+Legend: B batch, T segments, S segments that run, N tokens, C channels, K meta-tokens, d common width.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from avpipe.stages.backbones.trunk import key
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.inject import Injection
 from avpipe.stages.model.cached import MaskModel
+from avpipe.stages.model.padding import present_only, spread
 from avpipe.stages.model.spec import ModelSpec, tap_depth
 from avpipe.stages.taps import bare
 
@@ -55,7 +56,7 @@ class MtiModel(MaskModel):
     def forward(self, batch: FeatureBatch) -> Tensor:
         """Logits as `MaskModel`'s."""
         distilled = self.distiller(batch.tokens, batch.statistics)
-        meta = {modality: found.top.flatten(0, 1) for modality, found in distilled.items()}
+        meta = {modality: found.top for modality, found in distilled.items()}
         visual = self._run_again(batch, meta) if self.rerun else self._adapted(batch, meta)
         logits: Tensor = self.head(visual, distilled)
         return logits
@@ -63,6 +64,7 @@ class MtiModel(MaskModel):
     def _adapted(self, batch: FeatureBatch, meta: dict[str, Tensor]) -> dict[str, Tensor]:
         """Cached taps `[B, T, N, C]`, those before a block of `injected` adapted."""
         visual = dict(batch.tokens["visual"])
+        meta = {modality: tokens.flatten(0, 1) for modality, tokens in meta.items()}
         for name in self.spec.injected:
             before = max((tap for tap in visual if tap_depth(tap) < tap_depth(name)), key=tap_depth)
             tokens = visual[before]
@@ -70,8 +72,12 @@ class MtiModel(MaskModel):
         return visual
 
     def _run_again(self, batch: FeatureBatch, meta: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The decoder's taps `[B, T, N, C]`: from the cache before `resume`, of the backbone's blocks from there on."""
-        trunk, shape = self._trunk(), batch.present.shape  # B T
+        """The decoder's taps `[B, T, N, C]`: from the cache before `resume`, of the backbone's blocks from there on.
+
+        The backbone runs on the segments that are present; its taps hold zeros for the others.
+        """
+        trunk, present = self._trunk(), batch.present  # B T
+        meta = {modality: present_only(tokens, present) for modality, tokens in meta.items()}
         taps = {bare(tap): tap for tap in self.spec.shapes["visual"]}
         deepest = list(taps)[-1]
         found = {tap: tokens for tap, tokens in batch.tokens["visual"].items() if tap in taps.values()}
@@ -79,17 +85,18 @@ class MtiModel(MaskModel):
         first = trunk.names.index(next(iter(self.spec.injected))) if self.spec.resume else 0
         for name in trunk.names[first : trunk.names.index(deepest) + 1]:
             if name in self.spec.injected:
-                x = self.injections[key(name)](x, meta)
+                x = self.injections[key(name)](x, meta).to(x.dtype)  # a bfloat16 sum of blocks stays one
             if before in taps:
-                found[taps[before]] = x.reshape(*shape, *x.shape[1:])
+                found[taps[before]] = spread(x, present)
             x, before = self._block(name, x), name
-        return {**found, taps[deepest]: x.reshape(*shape, *x.shape[1:])}
+        return {**found, taps[deepest]: spread(x, present)}
 
     def _prefix(self, batch: FeatureBatch) -> Tensor:
         """What the first block that runs is given, before any injection: `[S, N, C]`."""
-        if self.spec.resume:
-            return batch.tokens["visual"][self.spec.resume].flatten(0, 1).float()
-        return self._trunk().embed(batch.media["visual"].flatten(0, 1)).float()
+        trunk, resume = self._trunk(), self.spec.resume
+        if resume:
+            return trunk.resume(bare(resume), present_only(batch.tokens["visual"][resume], batch.present))
+        return trunk.embed(present_only(batch.media["visual"], batch.present))
 
     def _block(self, name: str, x: Tensor) -> Tensor:
         if self.saving and torch.is_grad_enabled() and x.requires_grad:

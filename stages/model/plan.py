@@ -10,7 +10,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages.adding import adding_command
 from avpipe.stages.backbones.reopen import facts_of_cache
 from avpipe.stages.config import TrainConfig
-from avpipe.stages.model.spec import Grid, ModelSpec, describe, shapes_of
+from avpipe.stages.model.spec import MASK_TASKS, Grid, ModelSpec, describe, shapes_of, tap_depth
 from avpipe.stages.places import find_places
 from avpipe.stages.taps import bare, choose_taps, codec_of, taps_of
 
@@ -47,6 +47,8 @@ def model_spec(
 
         return describe_lavish(cache, config, task, classes, mask_size)
     taps = choose_taps(cache, config.modalities, config.codec, config.taps)
+    if task in MASK_TASKS and "audio" in taps:
+        taps["audio"] = taps["audio"][-1:]  # of sound only the top layer is distilled
     spec = describe(cache, shapes_of(cache, taps), task, classes, mask_size)
     if config.stage != "segment" or config.inject == "none":
         return spec
@@ -68,10 +70,11 @@ def model_spec(
 def injection_in_words(spec: ModelSpec, config: TrainConfig) -> str:
     """Where meta-tokens go in and what runs again, in a line."""
     blocks = ", ".join(spec.injected)
+    what = "mean tokens of the top layers (method linear)" if config.method == "linear" else "meta-tokens"
     if config.inject == "side":
-        return f"meta-tokens adapt the cached layers before {blocks}; nothing runs again"
+        return f"{what} adapt the cached layers before {blocks}; nothing runs again"
     where = f"cached {spec.resume}" if spec.resume else "the stored frames"
-    return f"meta-tokens go into {blocks}; the visual backbone runs again, from {where} on"
+    return f"{what} go into {blocks}; the visual backbone runs again, from {where} on"
 
 
 class _Needs:
@@ -109,9 +112,9 @@ class _Needs:
         Raises:
             UsageError: one is not in the cache, or is not among the taps that were chosen.
         """
-        for block in blocks:
-            if self.held(block, *options) not in self.taps:
-                raise UsageError(
-                    f"injections would not reach the decoder unless it reads visual/{block}: name it in taps= too, or "
-                    "leave taps= out"
-                )
+        lacking = [tap for block in blocks if (tap := self.held(block, *options)) not in self.taps]
+        if lacking:
+            every = ",".join(sorted((*map(bare, self.taps), *map(bare, lacking)), key=tap_depth))
+            raise UsageError(
+                f"injections would not reach the decoder unless it reads visual/{lacking[0]}, too: add taps={every}"
+            )

@@ -102,8 +102,6 @@ def reading(spec: ModelSpec, config: TrainConfig) -> Reading:
     every = {modality: tuple(taps) for modality, taps in spec.shapes.items()}
     if config.method == "lavish":
         return Reading({}, tuple(every))
-    if spec.task in MASK_TASKS and "audio" in every:
-        every["audio"] = every["audio"][-1:]  # only the top layer is distilled
     if not spec.injected or config.inject != "rerun":
         return Reading(every)
     visual = every["visual"]

@@ -22,7 +22,7 @@ from avpipe.stages.backbones.wording import in_words
 from avpipe.stages.effect import in_effect
 from avpipe.stages.inference import load_trained
 from avpipe.stages.model import build_model
-from avpipe.stages.report import costs, parsing, samples, scores
+from avpipe.stages.report import costs, kind, parsing, samples, scores
 from avpipe.stages.report.caveats import caveats, weights_of
 from avpipe.stages.report.details import Planned, Viewer, attention_lacking, lacking, plan
 from avpipe.stages.report.layers import importance
@@ -143,12 +143,14 @@ def _viewer(sources: Sources, task: Any, device: str) -> Viewer:
 
 
 def _run(sources: Sources, parameters: int) -> dict[str, Any]:
-    keys = ("dataset", "split", "task", "method", "modality", "stage", "seed", "epoch", "selected_by", "samples")
+    keys = ("dataset", "split", "task", "method", "modality", "seed", "epoch", "selected_by", "samples")
     counts = {key: sources.metrics.get(key, 0) for key in ("missing", "unlabelled")}
     return {
         "folder": str(sources.run.resolve()),
         **{key: sources.metrics[key] for key in keys},
         **counts,
+        "stage": kind.in_words(sources.config),
+        "gates": kind.gates(sources.run, sources.config),
         "trainable_parameters": parameters,
         "backbones": _backbones(sources),
     }
@@ -160,8 +162,9 @@ def _backbones(sources: Sources) -> dict[str, str]:
     for modality, weights in weights_of(sources).items():
         spec = sources.cache.specs[modality] if sources.cache else None
         fields, request = (spec.fields, spec.request) if spec else ({}, {})
-        taps = list(sources.config.model.shapes[modality])
-        found[modality] = in_words(fields, {**request, "weights": weights}, taps)
+        model = sources.config.model
+        taps, adapted = list(model.shapes[modality]), len(model.adapted.get(modality, ()))
+        found[modality] = in_words(fields, {**request, "weights": weights}, taps, adapted=adapted)
     return found
 
 

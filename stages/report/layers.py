@@ -9,6 +9,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.model import MASK_TASKS
 from avpipe.stages.report.details import Viewer
+from avpipe.stages.report.kind import resumed_in_words
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.shuffle import passes, shuffle_costs
 
@@ -58,6 +59,6 @@ def importance(sources: Sources, viewer: Viewer) -> tuple[dict[str, Any] | None,
     measure = CLASS_MAPS if task == "semantic" else MEASURES[found.metric]
     how = (
         f"{measure} on {sources.split}, and what it falls by when {taken} from another clip while everything else "
-        f"stays. {times}, no new training: small differences are chance."
+        f"stays. {times}, no new training: small differences are chance.{resumed_in_words(sources.config)}"
     )
     return {"metric": found.metric, "base": found.base, "how": how, "rows": [asdict(row) for row in found.rows]}, []

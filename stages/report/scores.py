@@ -13,6 +13,7 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
 from avpipe.stages.effect import in_effect
 from avpipe.stages.metrics import llp
+from avpipe.stages.report.kind import SEGMENT_SETTINGS, in_words
 from avpipe.stages.report.scored import is_scored, read_metrics
 from avpipe.stages.report.sources import Sources
 from avpipe.stages.runs import RunConfig
@@ -45,6 +46,7 @@ def tables(sources: Sources, beside: Sequence[Path] | None) -> tuple[dict[str, A
     others, notes = _named(sources, beside) if beside is not None else _siblings(sources)
     ours = [_row("this", _label(sources.config, sources.config), sources.config, sources.run, sources.metrics)]
     ours += [_row("run", _label(config, sources.config), config, run, metrics) for run, config, metrics in others]
+    notes = [*notes, *_shared_starts(ours, [sources.config, *(config for _, config, _ in others)])]
     names = [sources.metrics["protocol"], *sources.metrics.get("other_protocols", {})]
     metrics = METRICS[sources.config.model.task]
     protocols = []
@@ -94,6 +96,20 @@ def _group(config: RunConfig, run: Path) -> str:
     return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
+def _shared_starts(rows: Sequence[Mapping[str, Any]], configs: Sequence[RunConfig]) -> list[str]:
+    """Notes on runs that look like seeds of one another, but go on from the same weights."""
+    sharing: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for row, config in zip(rows, configs, strict=True):
+        if config.start:
+            sharing[row["group"], config.start["sha256"]].append(row["run"])
+    return [
+        f"{' and '.join(names)} start from the weights of one distill run: their seeds are not independent, and differ "
+        "by less than those of runs with a distill run each."
+        for names in sharing.values()
+        if len(names) > 1
+    ]
+
+
 def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Sequence[str]) -> dict[str, Any] | None:
     """A row with its values by one protocol; None where it was not scored by that one."""
     scores = row["scores"] if protocol == official else row["scores"].get("other_protocols", {}).get(protocol)
@@ -106,18 +122,20 @@ def _values(row: Mapping[str, Any], protocol: str, official: str, metrics: Seque
 
 
 def _label(config: RunConfig, ours: RunConfig) -> str:
-    """Method and modality, and the settings in which a run differs from ours; the first few, and how many more.
+    """Method and modality, what a run of stage segment injects, and the settings in which it differs from ours.
 
-    Settings that change nothing in that run are left out.
+    Of the settings only the first few are named, and how many more there are; those that change nothing in that run
+    are left out.
     """
-    ignored = ("method", "modality", "seed")
+    segment = config.train.stage == "segment"
+    said_elsewhere = SEGMENT_SETTINGS if segment else ("stage",) if config.model.adapted else ()
+    ignored = ("method", "modality", "seed", *said_elsewhere)
     theirs, own = in_effect(config.train, config.model.task), ours.train.to_dict()
     other = [f"{key}={value}" for key, value in theirs.items() if key not in ignored and own[key] != value]
-    if config.train.stage == ours.train.stage and bool(config.start) != bool(ours.start):
-        other.insert(0, "from a distill run" if config.start else "from fresh weights")
     more = len(other) - SHOWN_DIFFERENCES
     shown = other[:SHOWN_DIFFERENCES] + ([f"and {more} more"] if more > 0 else [])
-    return ", ".join([f"{config.train.method} ({config.train.modality})", *shown])
+    said = [in_words(config)] if segment else []
+    return ", ".join([f"{config.train.method} ({config.train.modality})", *said, *shown])
 
 
 def _named(sources: Sources, beside: Sequence[Path]) -> tuple[list[Other], list[str]]:
@@ -155,6 +173,8 @@ def _siblings(sources: Sources) -> tuple[list[Other], list[str]]:
                 why = "trained on other features, or on the cache before it changed"
             if not why:
                 found.append((run, config, read_metrics(run, sources.split)))
+        except runs.EarlierDecoder:
+            why = "made by an earlier version, with another mask decoder"
         except UsageError:
             why = "cannot be read"
         if why:

@@ -52,7 +52,7 @@ def test_what_for_segment_stores_is_what_is_read(data, avpipe_here, tmp_path, mo
     avpipe_here(*TRAIN, "--run", runs[0])
     done = avpipe_here(*segment, "--run", runs[1], "inject_at=last:1")
     assert "meta-tokens go into blocks.5; the visual backbone runs again, from cached blocks.4 on" in done.stderr
-    avpipe_here(*segment, "--run", runs[2], "inject=side", "inject_at=last:1")
+    avpipe_here(*segment, "--run", runs[2], "inject=side")
     avpipe_here(*segment, "--run", runs[3], "inject=none")
     assert set().union(*map(read_by, runs)) == stored
     for run in runs[1:]:

@@ -62,7 +62,7 @@ def test_layer_specs(spec, expected):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("blocks.12", "did you mean 'blocks."),
+        ("blocks.12", r"unknown layer 'blocks\.12': the model has 12 blocks, blocks\.0 to blocks\.11$"),
         ("last:0", "positive"),
         ("last:x", "positive"),
         ("last:13", "has 12 blocks"),

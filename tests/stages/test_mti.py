@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
-from mti_toy import CLIPS, CONFIG, SEGMENTS, bench
+from mti_toy import CONFIG, bench
 from timm_small import CASES
 from torch import Tensor, nn
 
@@ -223,21 +225,78 @@ def test_a_stored_prefix_in_half_precision_is_computed_in_single():
     assert 0 < apart(found["blocks.3"], seen(model, batch)["blocks.3"]) < 2e-3
 
 
-def test_padding_changes_nothing():
+@pytest.mark.parametrize("start", ["resumed", "full"])
+def test_padding_is_neither_run_nor_seen(start, monkeypatch):
     toy = bench("Swin-V2")
-    spec = toy.spec((toy.names[3],), toy.names[2])
+    spec = toy.spec((toy.names[3],), toy.names[2] if start == "resumed" else "")
     model, batch = toy.model(spec, gates=1.0), toy.batch(spec)
-    present = torch.tensor([[True, True], [True, False]])
-    padded = {m: {tap: x.clone() for tap, x in taps.items()} for m, taps in batch.tokens.items()}
-    for taps in padded.values():
-        for x in taps.values():
-            x[1, 1] = x[1, 0]
-    found = logits(model, FeatureBatch(batch.indices, padded, present, present))
-    short = {m: {tap: x[1:, :1] for tap, x in taps.items()} for m, taps in batch.tokens.items()}
-    alone = logits(model, FeatureBatch((1,), short, present[1:, :1], present[1:, :1]))
-    assert found.shape[:2] == (CLIPS, SEGMENTS)
-    assert apart(found[1, 0], alone[0, 0]) <= EQUAL
-    assert apart(found[0], logits(model, batch)[0]) <= EQUAL
+    whole, ran, run = logits(model, batch), [], toy.trunk.block
+    monkeypatch.setattr(toy.trunk, "block", lambda block, x: ran.append(len(x)) or run(block, x))
+    present = torch.tensor([[True, False], [True, True]])
+    padded = padded_like(batch, present)
+    found, gradients = trained(model, padded)
+    assert set(ran) == {3}
+    assert found.isfinite().all()
+    assert all(gradient.isfinite().all() for gradient in gradients.values())
+    found = logits(model, padded)
+    assert apart(found[present], whole[present]) <= EQUAL
+    assert apart(found[0, 1], whole[0, 1]) > SHOWS
+
+
+def padded_like(batch: FeatureBatch, present: Tensor) -> FeatureBatch:
+    """The batch as if its first clip had one segment, repeated where it is padded."""
+
+    def repeated(x: Tensor) -> Tensor:
+        x = x.clone()
+        x[0, 1] = x[0, 0]
+        return x
+
+    tokens = {m: {tap: repeated(x) for tap, x in taps.items()} for m, taps in batch.tokens.items()}
+    media = {m: repeated(x) for m, x in batch.media.items()}
+    return replace(batch, tokens=tokens, media=media, present=present, valid=present)
+
+
+@pytest.mark.parametrize("settings", [{}, {"checkpointing": "on"}, {"inject": "side"}], ids=str)
+def test_the_distiller_learns_through_injections_alone(settings):
+    """The decoder is given constants for what was distilled, and (unless beside) a tap behind frozen blocks alone."""
+    toy = bench("ViT", ("blocks.1",) if settings.get("inject") == "side" else ("blocks.3",))
+    spec = toy.spec(("blocks.2",), "blocks.1")
+    model, batch = toy.model(spec, gates=1.0, **settings).train(), toy.batch(spec, **settings)
+    with torch.no_grad():
+        constant = model.distiller(batch.tokens, batch.statistics)
+    model.head.register_forward_pre_hook(lambda module, args: (args[0], constant))
+
+    def loss() -> Tensor:
+        found = model(batch)
+        return (found * torch.linspace(-1, 1, found.numel()).view_as(found)).sum()
+
+    loss().backward()
+    learning = {name: p for name, p in model.distiller.named_parameters() if p.grad is not None and p.grad.any()}
+    assert {name.split(".")[1] for name in learning} == {"audio", "visual"}
+    length = float(torch.stack([p.grad.norm() for p in learning.values()]).norm())
+    values = []
+    for step in (1e-2, -1e-2):  # along the gradient and against it: finite differences
+        with torch.no_grad():
+            for p in learning.values():
+                p += step * p.grad / length
+            values.append(float(loss()))
+            for p in learning.values():
+                p -= step * p.grad / length
+    assert (values[0] - values[1]) / 2e-2 == pytest.approx(length, rel=0.02)
+
+
+def test_in_bfloat16_too_resumed_is_full_and_closed_gates_are_the_frozen_model():
+    """The sum of a Swin's blocks goes on in bfloat16, a ViT's in float32, whatever is stored."""
+    for name, type_ in (("ViT", torch.float32), ("Swin-V2", torch.bfloat16)):
+        toy = bench(name, precision="bfloat16")
+        assert {toy.trunk.stream[tap] for tap in toy.names} == {type_}
+        plain = frozen(toy)
+        for first in toy.names[1::4]:
+            specs = [toy.spec(toy.every_second(first), start) for start in (toy.before(first), "")]
+            assert all(torch.equal(logits(toy.model(spec), toy.batch(spec)), plain) for spec in specs), first
+            resumed, full = (logits(toy.model(spec, gates=1.0), toy.batch(spec)) for spec in specs)
+            assert torch.equal(resumed, full), first
+            assert apart(full, plain) > SHOWS
 
 
 @pytest.mark.parametrize("inject", ["rerun", "side"])

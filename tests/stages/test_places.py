@@ -20,7 +20,7 @@ def facts(model, modality="visual"):
 
 
 def segment(**settings) -> TrainConfig:
-    return from_dict({"stage": "segment", **settings}, defaults_for("segmentation"))
+    return from_dict({"stage": "segment", "taps": "all", **settings}, defaults_for("segmentation"))
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,12 @@ def test_side_and_none_read_the_decoders_taps(toy_masks):
     assert (spec.injected, spec.resume) == ({}, "")
 
 
+def test_a_layer_that_is_there_to_resume_from_is_not_the_decoders(toy_masks):
+    cache = open_cache(toy_masks.cache)
+    spec = model_spec(cache, from_dict({}, defaults_for("segmentation")), **MASKS)
+    assert {m: list(taps) for m, taps in spec.shapes.items()} == {"audio": ["blocks.10"], "visual": ["blocks.10"]}
+
+
 @pytest.mark.parametrize(
     ("settings", "why", "wanted"),
     [
@@ -118,8 +124,14 @@ def test_a_cache_that_lacks_layers_is_refused_with_the_command(toy_masks, settin
     ("settings", "why"),
     [
         ({"inject": "side", "inject_at": "blocks.0"}, "inject=side: no cached layer lies before blocks.0"),
-        ({"inject": "side", "inject_at": "blocks.10", "taps": "blocks.10"}, "unless it reads visual/blocks.9: name it"),
-        ({"inject_at": "blocks.10", "taps": "blocks.9"}, "unless it reads visual/blocks.10: name it in taps= too"),
+        (
+            {"inject": "side", "inject_at": "blocks.10", "taps": "blocks.10"},
+            r"unless it reads visual/blocks\.9, too: add taps=blocks\.9,blocks\.10",
+        ),
+        (
+            {"inject_at": "blocks.10", "taps": "blocks.9"},
+            r"unless it reads visual/blocks\.10, too: add taps=blocks\.9,blocks\.10",
+        ),
     ],
 )
 def test_injections_without_effect(toy_masks, settings, why):

@@ -63,7 +63,7 @@ def test_events_are_learned(toy_events, method):
     assert run.parent == Path("runs")
     assert run.name.endswith(f"-ave-distill-{method}")
     assert {p.name for p in run.iterdir()} == {
-        *(runs.CONFIG, runs.ENVIRONMENT, runs.EPOCHS, runs.STEPS, runs.BEST, runs.LAST)
+        *(runs.CONFIG, runs.ENVIRONMENT, runs.SAMPLES, runs.EPOCHS, runs.STEPS, runs.BEST, runs.LAST)
     }
 
 
@@ -281,7 +281,7 @@ def test_wrong_requests_leave_nothing_behind(toy_events, tmp_path, wanted, messa
 
 
 def test_stage_segment_says_what_it_starts_from_and_where_tokens_go(toy_masks, said):
-    run = train(options(toy_masks, "epochs=1", "inject=side", "inject_at=blocks.10", stage="segment"))
+    run = train(options(toy_masks, "epochs=1", "inject=side", "inject_at=blocks.10", "taps=all", stage="segment"))
     assert any(line.startswith("meta-tokens adapt the cached layers before blocks.10") for line in said)
     assert any("runs has no finished distill run of avsbench-ms3" in line for line in said)
     assert run.name.endswith("-avsbench-ms3-segment-mettle")

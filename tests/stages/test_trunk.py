@@ -68,10 +68,13 @@ def test_every_block_changes_its_input(name):
 @torch.no_grad()
 def test_a_block_left_out_shows(name):
     found = subject(name)
-    for first, second in pairwise(found.taps):
-        trunk, x = _resumed(found, first, second)
-        trunks.skip(trunk, second)
-        assert worst(run_on(trunk, x), found.full) > SHOWS, second
+    trunk = found.trunk()
+    for number, (first, second) in enumerate(pairwise(found.taps)):
+        x = found.full[found.taps[number - 1]] if number else trunk.embed(found.media)
+        assert worst(run_on(trunk, x, first, second), found.full) <= LIMIT
+        block = trunks.skip(trunk, second)
+        assert worst(run_on(trunk, x, first, second), found.full) > SHOWS, second
+        trunk.blocks[key(second)] = block
 
 
 @pytest.mark.parametrize("name", ROTARY)
@@ -113,13 +116,16 @@ def test_gradients_at_every_block_are_those_of_a_pass_through_all(name):
     weight = torch.randn(found.full[found.taps[-1]].shape, generator=torch.Generator().manual_seed(0))
     expected = trunks.gradients(found.loaded(), make_front_end(found.facts), found.media, weight)
     assert tuple(expected) == found.taps
-    for before, first in pairwise(found.taps):
-        trunk, x = _resumed(found, first)
-        assert not [each for each in trunk.parameters() if each.requires_grad]
-        x = x.clone().requires_grad_()
-        (run_on(trunk, x)[found.taps[-1]] * weight).sum().backward()
-        assert x.grad is not None
-        assert difference(x.grad, expected[before]) <= 1e-5, first
+    trunk, x = _resumed(found, found.taps[1])
+    assert not [each for each in trunk.parameters() if each.requires_grad]
+    tokens = {found.taps[0]: x.clone().requires_grad_()}
+    tokens |= run_on(trunk, tokens[found.taps[0]])
+    for each in tokens.values():
+        each.retain_grad()
+    (tokens[found.taps[-1]] * weight).sum().backward()
+    for tap, each in tokens.items():
+        assert each.grad is not None
+        assert difference(each.grad, expected[tap]) <= 1e-5, tap
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -172,7 +178,7 @@ def test_timms_models_on_sound(name, front_end, square):
     found = trunks.on_sound(name, front_end)
     rows, columns = found.facts.grids[found.taps[0]]
     assert (rows == columns) == square
-    for first in found.taps:
+    for first in found.taps[::3]:
         trunk, x = _resumed(found, first)
         assert worst(run_on(trunk, x), found.full) <= LIMIT
 
@@ -184,6 +190,21 @@ def test_bfloat16_from_media_on_is_stage_ones(name):
     trunk = found.trunk()
     assert worst(run_on(trunk, trunk.embed(found.media)), found.full) <= LIMIT
     assert worst(found.full, subject(name).full) > SHOWS
+
+
+@pytest.mark.parametrize("name", ["ViT", *STAGED])
+@torch.no_grad()
+def test_bfloat16_goes_on_in_the_type_of_a_whole_pass(name):
+    found = subject(name, "bfloat16")
+    trunk, worse = found.trunk(), []
+    assert found.trunk(found.taps[2]).stream == trunk.stream
+    type_, other = (torch.bfloat16, torch.float32)[:: 1 if name in STAGED else -1]
+    for before, first in pairwise(found.taps):
+        x = trunk.resume(before, found.full[before])
+        assert x.dtype == type_
+        assert torch.equal(trunk.block(first, x).float(), found.full[first]), first  # so all behind it are equal, too
+        worse.append(difference(trunk.block(first, x.to(other)).float(), found.full[first]))
+    assert max(worse) > SHOWS
 
 
 def test_a_block_of_another_kind_is_refused_in_words():

@@ -30,11 +30,13 @@ class Bench:
         case: of `timm_small.CASES`.
         wanted: the decoder's taps; default: every one.
         codec: behind the names of visual taps, `@` included.
+        precision: type in which the backbone computes.
     """
 
     case: Case
     wanted: tuple[str, ...] = ()
     codec: str = ""
+    precision: str = "float32"
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -45,7 +47,7 @@ class Bench:
     def trunk(self) -> TimmTrunk:
         """All of it."""
         choice = BackboneChoice("visual", self.case.model, "random:3", self.case.size)
-        facts = self.case.facts()
+        facts = self.case.facts(precision=self.precision)
         return TimmTrunk(choice, facts, self.case.entry, self.names[0], self.names[-1], torch.device("cpu"))
 
     @cached_property
@@ -57,7 +59,7 @@ class Bench:
     @cached_property
     def tokens(self) -> dict[str, Tensor]:
         """Every tap as stage one stores it in float32, `[B, T, N, C]`."""
-        found = self.case.load().features(self.pictures.flatten(0, 1).numpy())
+        found = self.case.load(precision=self.precision).features(self.pictures.flatten(0, 1).numpy())
         return {tap: torch.from_numpy(x).view(CLIPS, SEGMENTS, *x.shape[1:]) for tap, x in found.items()}
 
     def before(self, block: str) -> str:
@@ -121,6 +123,6 @@ def sound() -> Tensor:
 
 
 @cache
-def bench(name: str, wanted: tuple[str, ...] = (), codec: str = "") -> Bench:
+def bench(name: str, wanted: tuple[str, ...] = (), codec: str = "", precision: str = "float32") -> Bench:
     """A case of `timm_small`."""
-    return Bench(CASES[name], wanted, codec)
+    return Bench(CASES[name], wanted, codec, precision)

@@ -113,10 +113,11 @@ def sound(rate: int, segments: int = 2) -> Tensor:
     return torch.from_numpy((8000 * np.stack(tones) + 300 * rng.standard_normal((segments, rate))).astype(np.int16))
 
 
-def run_on(trunk: Trunk, x: Tensor) -> Tokens:
-    """Every block of a trunk one after the other, from what its first block takes."""
+def run_on(trunk: Trunk, x: Tensor, first: str = "", last: str = "") -> Tokens:
+    """Blocks of a trunk one after the other, from one to another (default: all), from what the first of them takes."""
     found: Tokens = {}
-    for name in trunk.names:
+    names = trunk.names
+    for name in names[names.index(first or names[0]) : names.index(last or names[-1]) + 1]:
         found[name] = x = trunk.block(name, x)
     return found
 
@@ -184,9 +185,11 @@ class MeanOfFour(nn.Module):
         return doubled if grid is None else doubled.flatten(1, 2)
 
 
-def skip(trunk: Trunk, name: str) -> None:
-    """Leaves a block out."""
+def skip(trunk: Trunk, name: str) -> nn.Module:
+    """Leaves a block out, and returns it."""
+    block = trunk.blocks[key(name)]
     trunk.blocks[key(name)] = Skipped(pair=not isinstance(trunk, TimmTrunk))
+    return block
 
 
 def unshift(trunk: Trunk, name: str) -> None:

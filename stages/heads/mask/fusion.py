@@ -13,11 +13,11 @@ from avpipe.stages.distill import Distilled
 class GuideFusion(nn.Module):
     """Brings meta-tokens into the positions of a frame; the identity (up to a LayerNorm) at the start.
 
-    `z = LN(x + W_z(f g))` with `f = theta(x) phi(m)^T / M`: a product without softmax as in TPAVI (published with
-    AVSBench), where every position looks at all positions of all frames, the sound added to each. Ours looks at this
-    segment's meta-tokens of both modalities in their place: M of them, a few, so it costs next to nothing. Then each
-    channel is scaled by a gate from the vectors of the modalities (ours), so that a silent second can switch the whole
-    frame off.
+    `z = LN(x + W_z(f g(m)))` with `f = theta(x) phi(m)^T / (M sqrt(d/2))`, d/2 the width of theta, phi and g: a product
+    without softmax as in TPAVI (published with AVSBench; it has no root, which is ours), where every position looks at
+    all positions of all frames, the sound added to each. Ours looks at this segment's meta-tokens m of both modalities
+    in their place: M of them, a few, so it costs next to nothing. Then each channel is scaled by a gate from the
+    vectors of the modalities (ours), so that a silent second can switch the whole frame off.
 
     Args:
         modalities: names of the modalities, in the order in which they are joined.

@@ -133,6 +133,9 @@ function facts(run) {
     ...backbones.map(([modality, words]) =>
       el('div', { class: 'wide' }, el('dt', { text: `Backbone, ${modality}` }), el('dd', {}, named(words))),
     ),
+    run.gates
+      ? el('div', { class: 'wide' }, el('dt', { text: 'Mean absolute gate of each injection' }), el('dd', {}, named(run.gates)))
+      : null,
   );
 }
 
