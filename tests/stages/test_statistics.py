@@ -144,7 +144,7 @@ def test_they_go_with_tokens_of_another_clip(cached):
     data = ClipFeatures(FeatureStore(cache, every_tap(cache, ("visual", "audio")), clips), samples)
     givers = dict(zip(clips, [*clips[1:], clips[0]], strict=True))
     before = data.batch([0])
-    after = _exchanged(data, before, {"visual": ("blocks.2",)}, givers)
+    after = _exchanged(data, before, ("visual/blocks.2",), givers)
     changed, kept = after.statistics["visual"]["blocks.2"], after.statistics["visual"]["blocks.3"]
     np.testing.assert_array_equal(changed, token_statistics(after.tokens["visual"]["blocks.2"].numpy()))
     assert not torch.equal(changed, before.statistics["visual"]["blocks.2"])

@@ -233,6 +233,7 @@ class Toy:
                 "missing": 2,
                 "unlabelled": 0,
                 "trainable_parameters": 412_345,
+                "gates": "",
                 "backbones": {
                     "audio": "htsat, weights htsat.pt, 2 of 12 blocks (layers.3.blocks.0, layers.3.blocks.1), float32",
                     "visual": "test_vit, weights random:0, 6 of 6 blocks (blocks.0 to blocks.5), float32",
