@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -71,6 +72,17 @@ def dask_setup(worker: Any) -> None:
     Ctrl-C reaches the whole process group, but only the client decides what it means.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed.worker").addFilter(_worth_saying)
+
+
+def _worth_saying(record: logging.LogRecord) -> bool:
+    """False for a heartbeat that meets a closed connection: at the end of a run the scheduler lets its workers go.
+
+    Where a scheduler is lost in the middle of a run, the client says so.
+    """
+    from distributed.comm.core import CommClosedError
+
+    return not (record.exc_info and isinstance(record.exc_info[1], CommClosedError))
 
 
 @contextmanager

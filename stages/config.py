@@ -25,6 +25,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "inject": ("rerun", "side", "none"),
     "checkpointing": ("off", "on"),
 }
+MASK_TASKS = ("segmentation", "semantic")
+"""Tasks whose answer is a picture."""
 HEADS = {
     "events": ("temporal", "linear", "cmbs"),
     "parsing": ("han",),
@@ -137,7 +139,7 @@ def defaults_for(task: str) -> TrainConfig:
     because its convolutions are the whole cost of a step, and its rate is that of small networks from scratch. It reads
     the ends of stages, whatever other layers the cache holds: one may be there only for a backbone to go on from.
     """
-    if task in ("segmentation", "semantic"):
+    if task in MASK_TASKS:
         return TrainConfig(batch=4, lr=1e-3, width=64, head="mask", taps="stages")
     return TrainConfig(head=HEADS[task][0]) if task in HEADS else TrainConfig()
 

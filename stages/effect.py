@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from avpipe.stages.config import TrainConfig
+from avpipe.stages.config import MASK_TASKS, TrainConfig
 
 _ADAPTS = "method=mettle with branches=both or adapt"
 _SEVERAL = "method=mettle on events or parsing data"
@@ -19,7 +19,7 @@ def idle(config: TrainConfig, task: str) -> dict[str, str]:
         task: `events`, `parsing`, `segmentation` or `semantic`.
     """
     mettle, lavish, events = config.method == "mettle", config.method == "lavish", task == "events"
-    masks = task in ("segmentation", "semantic")
+    masks = task in MASK_TASKS
     over_time = events and config.head in ("temporal", "cmbs")
     adapts = mettle and config.branches != "keep"
     several = mettle and not masks  # of masks the top tap alone is distilled

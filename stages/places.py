@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.stages.backbones import BackboneFacts, select_taps
+from avpipe.stages.config import MASK_TASKS
 
 PURPOSES = ("segment",)
 """What `avpipe extract --for` knows."""
@@ -78,7 +79,7 @@ def layers_for(
     """
     if purpose not in PURPOSES:
         raise unknown_name("purpose of --for", purpose, PURPOSES)
-    if task not in ("segmentation", "semantic", "mixed"):
+    if task not in (*MASK_TASKS, "mixed"):
         raise UsageError(f"--for segment is for data with masks, this is {task}: choose layers with --layers")
     found = {}
     for modality, one in facts.items():

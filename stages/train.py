@@ -18,13 +18,22 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages import runs
 from avpipe.stages.best import TEST_SELECTED
 from avpipe.stages.config import TrainConfig
+from avpipe.stages.distill import END_TO_END
 from avpipe.stages.features import ClipFeatures, FeatureStore
 from avpipe.stages.lacking import Lacking
-from avpipe.stages.model import MASK_TASKS, ModelSpec, Reading, injection_in_words, model_spec, open_trunks, reading
+from avpipe.stages.model import (
+    MASK_TASKS,
+    ModelSpec,
+    Reading,
+    injection_in_words,
+    model_spec,
+    open_trunks,
+    reading,
+    taps_for,
+)
 from avpipe.stages.runs import RunConfig
 from avpipe.stages.seen import write_samples
 from avpipe.stages.start import adopt, find_start
-from avpipe.stages.taps import choose_taps
 from avpipe.stages.train_inputs import (
     Inputs,
     choose_device,
@@ -99,7 +108,7 @@ def _plan(options: TrainOptions) -> tuple[Inputs, RunConfig]:
     config = settings(options, dataset.task)
     classes = len(dataset.classes)
     mask_size = mask_size_of(dataset) if dataset.task in MASK_TASKS else None
-    if config.method != "lavish":
+    if config.method not in END_TO_END:
         _refuse_absent(inputs, config)
     spec = model_spec(cache, config, dataset.task, classes, mask_size, name=dataset.name, root=dataset.root)
     return inputs, RunConfig(
@@ -118,9 +127,7 @@ def _refuse_absent(inputs: Inputs, config: TrainConfig) -> None:
     """Refuses a cache that has nothing of the training clips in a modality, before it is asked for single layers."""
     dataset, cache = inputs.dataset, inputs.cache
     clips = {sample.clip for sample in learnable(dataset)}
-    taps = choose_taps(cache, config.modalities, config.codec, config.taps)
-    if dataset.task in MASK_TASKS and "audio" in taps:
-        taps["audio"] = taps["audio"][-1:]
+    taps = taps_for(cache, config, dataset.task)
     if clips and not all(clips & cache.clips([f"{m}/{names[-1]}"]).keys() for m, names in taps.items()):
         raise Lacking(cache, Reading(taps), clips, dataset.name, dataset.root).error()
 

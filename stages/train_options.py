@@ -10,7 +10,7 @@ from avpipe.pipeline.datasets import manifest_of
 from avpipe.pipeline.datasets import names as dataset_names
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.stages import distill, lavish
-from avpipe.stages.config import TrainConfig, check_task, defaults_for, from_dict, override
+from avpipe.stages.config import MASK_TASKS, TrainConfig, check_task, defaults_for, from_dict, override
 from avpipe.stages.effect import idle
 from avpipe.stages.presets import Preset, load_preset, preset_names
 
@@ -88,7 +88,7 @@ def settings(options: TrainOptions, task: str) -> TrainConfig:
     config = merged(options, defaults_for(task))
     check_task(config, task)
     if config.stage == "segment":
-        if task not in ("segmentation", "semantic"):
+        if task not in MASK_TASKS:
             raise UsageError(f"--stage segment is for data with masks, this is {task}: use --stage distill")
         if config.modality == "audio" and config.inject != "none":
             raise UsageError(

@@ -15,7 +15,6 @@ from avpipe.stages.backbones import front_ends
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
 from avpipe.stages.backbones.htsat_model import TappedEncoder, embed
 from avpipe.stages.backbones.htsat_weights import hash_needed, load_encoder
-from avpipe.stages.backbones.precision import check_device
 from avpipe.stages.backbones.stream import stream_types
 from avpipe.stages.backbones.trunk import Trunk, key
 
@@ -33,21 +32,17 @@ class HtsatTrunk(Trunk):
     def __init__(
         self, choice: BackboneChoice, facts: BackboneFacts, first: str, last: str, device: torch.device
     ) -> None:
-        super().__init__()
-        check_device(facts.precision, device)
-        every = tuple(facts.taps)
-        self.names = every[every.index(first) : every.index(last) + 1]
-        self.precision, self._grids = facts.precision, facts.grids
+        super().__init__(facts, first, last, device)
         encoder: Any = load_encoder(choice).eval()
         self.weights_sha256 = hash_needed(encoder)
         picture = torch.zeros(1, 1, *facts.input_size, device=device)
-        self.stream = stream_types(facts, encoder, device, lambda: TappedEncoder(encoder, every)(picture))
+        self.stream = stream_types(facts, encoder, device, lambda: TappedEncoder(encoder, tuple(facts.taps))(picture))
         self.blocks = nn.ModuleDict({key(name): encoder.get_submodule(name) for name in self.names})
         begins = [(f"layers.{number}.blocks.0", encoder.layers[number - 1]) for number in range(1, len(encoder.layers))]
         self.merges = nn.ModuleDict({key(name): before.downsample for name, before in begins if name in self.names})
         encoder.layers, encoder.norm = nn.ModuleList(), nn.Identity()
-        self.stem: Any = encoder if first == every[0] else None
-        self.front = front_ends.build(facts) if first == every[0] else None
+        self.stem: Any = encoder if self.whole_start else None
+        self.front = front_ends.build(facts) if self.whole_start else None
         self.eval().requires_grad_(False).to(device)
         self._first_halves = {name: _without_feed_forward(self.blocks[name]) for name in self.blocks}
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from avpipe.stages.backbones import timm_halves
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
-from avpipe.stages.backbones.precision import check_device
 from avpipe.stages.backbones.stream import stream_types
 from avpipe.stages.backbones.timm_model import make_front_end
 from avpipe.stages.backbones.timm_table import Entry
@@ -40,11 +39,7 @@ class TimmTrunk(Trunk):
         last: str,
         device: torch.device,
     ) -> None:
-        super().__init__()
-        check_device(facts.precision, device)
-        every = tuple(facts.taps)
-        self.names = every[every.index(first) : every.index(last) + 1]
-        self.precision, self._grids = facts.precision, facts.grids
+        super().__init__(facts, first, last, device)
         model: Any = build(choice, facts, entry).eval()  # in training, some models draw rotary positions at random
         self.weights_sha256 = hash_tensors(model.state_dict())
         picture = torch.zeros(1, model.patch_embed.proj.in_channels, *facts.input_size, device=device)
@@ -53,8 +48,8 @@ class TimmTrunk(Trunk):
         self.merges = nn.ModuleDict(_merges(model, self.names))
         for name, rotary in _rotary(model, facts, self.names).items():
             self.register_buffer(f"rotary_{key(name)}", rotary, persistent=False)
-        self.stem: Any = _stem(model) if first == every[0] else None
-        self.front = make_front_end(facts) if first == every[0] else None
+        self.stem: Any = _stem(model) if self.whole_start else None
+        self.front = make_front_end(facts) if self.whole_start else None
         self.eval().requires_grad_(False).to(device)
 
     def _embed(self, pictures: Tensor) -> Tensor:

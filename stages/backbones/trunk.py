@@ -17,7 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from avpipe.stages.backbones.precision import autocast
+from avpipe.stages.backbones.contract import BackboneFacts
+from avpipe.stages.backbones.precision import autocast, check_device
 
 
 class Trunk(nn.Module, ABC):
@@ -25,19 +26,34 @@ class Trunk(nn.Module, ABC):
 
     Tokens are what taps hold: raw block outputs `[S, N, C]`, prefix tokens included, Swin's row by row.
 
+    Args:
+        facts: what is known of the backbone.
+        first, last: names of blocks.
+        device: where to.
+
     Attributes:
         names: the blocks that it has, named as taps, in order of depth.
         weights_sha256: hash of the whole backbone's tensors, as stage one computes it.
         precision: type in which it computes, as in `BackboneFacts`.
         stream: type of every tap of the backbone before it is stored; see `resume`.
+        whole_start: whether it begins with the backbone's first block.
         front: from what is stored to the backbone's pictures; None where the trunk does not begin with the first block.
     """
 
     names: tuple[str, ...]
     weights_sha256: str
     precision: str
+    whole_start: bool
     stream: Mapping[str, torch.dtype]
     front: nn.Module | None
+
+    def __init__(self, facts: BackboneFacts, first: str, last: str, device: torch.device) -> None:
+        super().__init__()
+        check_device(facts.precision, device)
+        every = tuple(facts.taps)
+        self.names = every[every.index(first) : every.index(last) + 1]
+        self.whole_start = first == every[0]
+        self.precision, self._grids = facts.precision, facts.grids
 
     def embed(self, media: Tensor) -> Tensor:
         """What the first block takes, `[S, N, C]`, from what is stored.

@@ -13,6 +13,7 @@ from avpipe.pipeline import datasets, progress
 from avpipe.pipeline.datasets.overrides import FILE_NAME, read_overrides
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.stages.backbones import demo_weights
+from avpipe.stages.config import MASK_TASKS
 from avpipe.stages.demo import ave, avqa, avss, llp, ms3, s4
 from avpipe.stages.demo.layout import ClipPlan, Layout
 from avpipe.stages.demo.publish import is_free, publish, workshop, write_yaml
@@ -130,7 +131,7 @@ def _write_clip(dataset: str, folder: Path, clip: ClipPlan) -> None:
 
 def _write_overrides(folder: Path, dataset: str, records: dict[str, Any]) -> None:
     image_size = LAYOUTS[dataset].image_size
-    with_masks = datasets.manifest_of(dataset)["task"] in ("segmentation", "semantic")
+    with_masks = datasets.manifest_of(dataset)["task"] in MASK_TASKS
     backbones = {
         "visual": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD, "image_size": image_size},
         "audio": {"model": demo_weights.MODEL, "weights": demo_weights.KEYWORD},

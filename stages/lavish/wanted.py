@@ -8,9 +8,9 @@ from avpipe.pipeline.errors import UsageError
 from avpipe.stages.backbones import select_taps
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts
 from avpipe.stages.backbones.reopen import facts_of_cache
-from avpipe.stages.config import TrainConfig
+from avpipe.stages.config import MASK_TASKS, TrainConfig
 from avpipe.stages.job import RAW_ARRAYS
-from avpipe.stages.model.spec import MASK_TASKS, ModelSpec
+from avpipe.stages.model.spec import ModelSpec
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache

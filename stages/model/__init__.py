@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from avpipe.stages.config import TrainConfig
+from avpipe.stages.config import MASK_TASKS, TrainConfig
 from avpipe.stages.model.cached import EventModel, MaskModel, ParsingModel
 from avpipe.stages.model.lavish import LavishModel
 from avpipe.stages.model.mti import MtiModel
-from avpipe.stages.model.plan import injection_in_words, model_spec
-from avpipe.stages.model.spec import MASK_TASKS, ModelSpec, Reading, describe, reading, shapes_of
+from avpipe.stages.model.plan import injection_in_words, model_spec, taps_for
+from avpipe.stages.model.spec import ModelSpec, Reading, describe, reading, shapes_of
 from avpipe.stages.taps import bare
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = [
     "open_trunks",
     "reading",
     "shapes_of",
+    "taps_for",
 ]
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.adding import adding_command
 from avpipe.stages.backbones.reopen import facts_of_cache
-from avpipe.stages.config import TrainConfig
-from avpipe.stages.model.spec import MASK_TASKS, Grid, ModelSpec, describe, shapes_of, tap_depth
+from avpipe.stages.config import MASK_TASKS, TrainConfig
+from avpipe.stages.distill import END_TO_END
+from avpipe.stages.model.spec import Grid, ModelSpec, describe, shapes_of, tap_depth
 from avpipe.stages.places import find_places
 from avpipe.stages.taps import bare, choose_taps, codec_of, taps_of
 
@@ -42,13 +43,11 @@ def model_spec(
         UsageError: as `choose_taps` and `describe`; or the cache lacks a layer that the injections need (with the
             command that adds it), or the decoder does not read one.
     """
-    if config.method == "lavish":  # reads no cached layer: its taps are the backbones' own
+    if config.method in END_TO_END:  # reads no cached layer: its taps are the backbones' own
         from avpipe.stages.lavish.wanted import describe as describe_lavish
 
         return describe_lavish(cache, config, task, classes, mask_size)
-    taps = choose_taps(cache, config.modalities, config.codec, config.taps)
-    if task in MASK_TASKS and "audio" in taps:
-        taps["audio"] = taps["audio"][-1:]  # of sound only the top layer is distilled
+    taps = taps_for(cache, config, task)
     spec = describe(cache, shapes_of(cache, taps), task, classes, mask_size)
     if config.stage != "segment" or config.inject == "none":
         return spec
@@ -65,6 +64,14 @@ def model_spec(
     if blocks.index(bare(taps["visual"][-1])) < last:
         needs.decoded([blocks[-1]], *purpose)
     return replace(spec, injected=places.injected, resume=needs.held(places.resume, *purpose))
+
+
+def taps_for(cache: Cache, config: TrainConfig, task: str) -> dict[str, tuple[str, ...]]:
+    """Taps that distiller and head work on, by modality: those of `choose_taps`, of masks the top one of sound."""
+    taps = choose_taps(cache, config.modalities, config.codec, config.taps)
+    if task in MASK_TASKS and "audio" in taps:
+        taps["audio"] = taps["audio"][-1:]  # of sound only the top layer is distilled
+    return taps
 
 
 def injection_in_words(spec: ModelSpec, config: TrainConfig) -> str:

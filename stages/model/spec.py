@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.stages.backbones.contract import grid_of
-from avpipe.stages.config import TrainConfig
+from avpipe.stages.config import MASK_TASKS, TrainConfig
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache import Cache
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 Grid = tuple[int, int]
 Shapes = dict[str, dict[str, tuple[int, int]]]
 """`(N, C)` by modality and tap, taps in order of depth."""
-MASK_TASKS = ("segmentation", "semantic")
-"""Tasks whose answer is a picture."""
 PATCH_PIXELS = 16
 """Mask pixels for each position of the decoder's grid where there are no patch tokens."""
 
@@ -100,7 +98,7 @@ class Reading:
 def reading(spec: ModelSpec, config: TrainConfig) -> Reading:
     """What a model is fed: nothing that it computes itself."""
     every = {modality: tuple(taps) for modality, taps in spec.shapes.items()}
-    if config.method == "lavish":
+    if spec.adapted:
         return Reading({}, tuple(every))
     if not spec.injected or config.inject != "rerun":
         return Reading(every)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from avpipe.pipeline.errors import AvpipeError
 from avpipe.stages import checkpoint, runs
-from avpipe.stages.model.spec import MASK_TASKS
+from avpipe.stages.backbones.trunk import key
+from avpipe.stages.config import MASK_TASKS
 from avpipe.stages.runs import RunConfig
 
 SEGMENT_SETTINGS = ("stage", "inject", "inject_at")
@@ -33,7 +34,7 @@ def gates(run: Path, config: RunConfig) -> str:
         weights = checkpoint.read_weights(run / runs.BEST)
     except AvpipeError:
         return ""
-    names = {block: f"injections.{block.replace('.', '_')}.gate" for block in config.model.injected}
+    names = {block: f"injections.{key(block)}.gate" for block in config.model.injected}
     means = {block: float(weights[name].abs().mean()) for block, name in names.items() if name in weights}
     return ", ".join(f"{block} {mean:.3g}" for block, mean in means.items())
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Sample
-from avpipe.stages.config import TrainConfig
+from avpipe.stages.config import MASK_TASKS, TrainConfig
 from avpipe.stages.tasks.contract import Baseline, Output, Prediction, Task
 from avpipe.stages.tasks.events import EventsTask
 from avpipe.stages.tasks.parsing import Parsed, ParsingTask
@@ -53,7 +53,7 @@ def build_task(
 
 def _lacking(task: str, sample: Sample) -> str:
     """What a sample lacks for a task, in words; empty where it lacks nothing."""
-    if task in ("segmentation", "semantic"):
+    if task in MASK_TASKS:
         return "masks" if sample.masks is None else ""
     if task == "parsing":
         dense = sample.audio_events is not None and sample.visual_events is not None
