@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.extract_summary import show_summary
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
     from avpipe.stages.backbones import BackboneChoice
-    from avpipe.stages.extract import ExtractSummary
     from avpipe.stages.job import ExtractJob
 
 EXIT_INTERRUPTED = 130
@@ -76,6 +76,15 @@ def extract_command(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Segments per backbone call.")] = None,
     deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = 60.0,
+    decoders: Annotated[
+        int, typer.Option(min=0, help="Processes that decode side by side; 0: as many as suit this machine.")
+    ] = 0,
+    decode_memory: Annotated[int, typer.Option(min=256, help="MiB of memory that one of them may have.")] = 4096,
+    short_clip: Annotated[
+        str, typer.Option(help="Media that end early: mask (stand-ins, marked as absent), repeat or reject.")
+    ] = "mask",
+    missing_audio: Annotated[str, typer.Option(help="Clips without sound: reject, or silence.")] = "reject",
+    missing_video: Annotated[str, typer.Option(help="Clips without pictures: reject, or blank.")] = "reject",
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than one starts a local Dask cluster.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
     unit_segments: Annotated[int | None, typer.Option(min=1, help="Segments in one unit of a new cache.")] = None,
@@ -86,6 +95,7 @@ def extract_command(
     """Run the backbones over a dataset once and cache every tapped layer. Safe to kill and to run again."""
     from avpipe.pipeline.cache.locate import default_root
     from avpipe.pipeline.datasets import folder
+    from avpipe.pipeline.media.policies import Policies
     from avpipe.stages.job import Wish, choose_backbones, resolve
 
     cache = cache or default_root() / folder(dataset)
@@ -114,6 +124,9 @@ def extract_command(
         batch=batch,
         deadline_seconds=deadline,
         compiled=compiled,
+        decoders=decoders,
+        decode_memory_bytes=decode_memory * 2**20,
+        policies=Policies(short_clip, missing_audio, missing_video),
     )
     origins = {m: _origin(found, m) for m in job.modalities if wishes[m].model is None}
     if dry_run:
@@ -283,20 +296,3 @@ def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -
         raise typer.Exit(EXIT_INTERRUPTED)
     if summary.quarantined:
         raise typer.Exit(InputRejected.exit_code)
-
-
-def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:
-    """Prints what an extraction did."""
-    if as_json:
-        from dataclasses import asdict
-
-        render.emit_json(asdict(summary))
-        return
-    place = summary.cache.relative_to(Path.cwd()) if summary.cache.is_relative_to(Path.cwd()) else summary.cache
-    rate = f", {summary.extracted / summary.seconds:.1f} clips/s" if summary.extracted else ""
-    render.line(
-        f"{place}: {summary.clips} clips cached, {summary.extracted} of them now, "
-        f"{len(summary.quarantined)} quarantined, {summary.left} left ({summary.seconds:.1f} s{rate})"
-    )
-    for entry in summary.quarantined:
-        render.line(f"  quarantined {entry.clip}: {entry.reason}" + (f" ({entry.hint})" if entry.hint else ""))

@@ -132,7 +132,12 @@ class MediaSource:
             media = self._job.media
             size = media.frame_size if "visual" in modalities else None
             spec = replace(media, frame_size=size, audio="audio" in modalities)
-            self._pools[modalities] = DecodePool(spec, deadline_seconds=self._job.deadline_seconds)
+            self._pools[modalities] = DecodePool(
+                spec,
+                workers=self._job.decoders or 1,
+                deadline_seconds=self._job.deadline_seconds,
+                memory_limit_bytes=self._job.decode_memory_bytes,
+            )
             self._pools[modalities].__enter__()
         return self._pools[modalities]
 

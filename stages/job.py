@@ -14,6 +14,7 @@ from avpipe.pipeline.cache.locate import is_cache
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
+from avpipe.pipeline.media.policies import Policies
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, select_taps
 from avpipe.stages.statistics import statistics_name, statistics_spec
 
@@ -55,6 +56,8 @@ class ExtractJob:
         batch: inputs per backbone call; batches are padded to it, because results may depend on the batch size.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         deadline_seconds: time that decoding one clip may take.
+        decoders: processes that decode side by side; 0: as many as suit this machine.
+        decode_memory_bytes: data memory that one of them may have, None for no limit.
         statistics: arrays of taps whose tokens' statistics are stored too, see `statistics`.
         compiled: whether the backbones go through `torch.compile`.
     """
@@ -68,6 +71,8 @@ class ExtractJob:
     deadline_seconds: float
     statistics: frozenset[str] = frozenset()
     compiled: bool = False
+    decoders: int = 0
+    decode_memory_bytes: int | None = None
 
     def arrays(self) -> list[ArraySpec]:
         """Every array that the extraction fills: frames, samples and taps of its modalities."""
@@ -151,6 +156,9 @@ def resolve(
     batch: int | None,
     deadline_seconds: float,
     compiled: bool = False,
+    decoders: int = 0,
+    decode_memory_bytes: int | None = None,
+    policies: Policies | None = None,
 ) -> ExtractJob:
     """Checks an extraction of the modalities in `choices` against what is known of their backbones; loads nothing.
 
@@ -160,8 +168,9 @@ def resolve(
         dataset: clips and timeline.
         choices: backbones by modality.
         layers: which blocks to keep, see `select_taps`; one spec for both modalities, or one for each.
-        cache, dtype, decoder, device, deadline_seconds, compiled: see `ExtractJob`.
+        cache, dtype, decoder, device, deadline_seconds, compiled, decoders, decode_memory_bytes: see `ExtractJob`.
         batch: inputs per backbone call; None: as the cache has it, or one clip.
+        policies: what is done where media are short or missing; None: the defaults.
 
     Raises:
         UsageError: an unknown model, layer or dtype (the nearest name is offered).
@@ -186,13 +195,17 @@ def resolve(
     return ExtractJob(
         cache=cache.absolute(),
         modalities=modalities,
-        media=MediaSpec(timeline, frame_size, audio="audio" in modalities, decoder=decoder),
+        media=MediaSpec(
+            timeline, frame_size, audio="audio" in modalities, decoder=decoder, policies=policies or Policies()
+        ),
         dtype=dtype,
         batch=batch or _usual_batch(dataset, cache),
         device=device,
         deadline_seconds=deadline_seconds,
         statistics=_with_statistics([a.name for job in modalities.values() for a in job.arrays(dtype)], cache),
         compiled=compiled,
+        decoders=decoders,
+        decode_memory_bytes=decode_memory_bytes,
     )
 
 

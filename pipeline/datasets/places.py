@@ -12,7 +12,7 @@ from avpipe.pipeline.manifest import Clip
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
 SOUND_SUFFIXES = (".wav", ".flac", ".npy")
-"""`.npy` holds samples; see `media.hear`."""
+"""`.npy` holds samples; see `media.listeners`."""
 
 Pick = Callable[[Sequence[Path]], tuple[Path, ...] | None]
 """From all pictures of a clip, in order, those of its segments; None where there is no picture."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.frames import Frames, image_frames, video_frames
+from avpipe.pipeline.media.policies import Policies
 from avpipe.pipeline.media.probe import MediaFacts, probe
 from avpipe.pipeline.media.readers import READERS
 from avpipe.pipeline.media.sound import Sound, file_sound, track_sound
@@ -26,6 +27,7 @@ class MediaSpec:
         frame_size: (height, width) of the stored frames in pixels; None where frames are not wanted.
         audio: whether samples are wanted.
         decoder: backend for video frames, a name in `readers.READERS`.
+        policies: what is done where media are short or missing.
 
     Raises:
         UsageError: an unknown decoder, a frame size below one pixel, or nothing wanted.
@@ -35,6 +37,7 @@ class MediaSpec:
     frame_size: tuple[int, int] | None
     audio: bool
     decoder: str = "decord"
+    policies: Policies = field(default_factory=Policies)
 
     def __post_init__(self) -> None:
         if self.decoder not in READERS:

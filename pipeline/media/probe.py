@@ -1,6 +1,6 @@
 """What a container says about itself, read without decoding: streams, times, sizes.
 
-Rotation is not among the facts: FFmpeg reveals it only with a decoded frame. The frame readers apply it (`readers.py`).
+Rotation is not among the facts: FFmpeg reveals it only with a decoded frame. The frame readers apply it (`readers/`).
 """
 
 from __future__ import annotations

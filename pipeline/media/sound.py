@@ -9,7 +9,7 @@ import numpy as np
 
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.files import check_file
-from avpipe.pipeline.media.hear import LISTENERS, Heard
+from avpipe.pipeline.media.listeners import LISTENERS, Heard
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
 from avpipe.pipeline.timeline import Timeline
 

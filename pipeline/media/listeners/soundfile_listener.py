@@ -1,0 +1,38 @@
+"""Sound of audio files by libsndfile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from avpipe.pipeline.media.listeners.contract import TOLERANCE_SECONDS, Heard, canvas
+from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
+from avpipe.pipeline.media.readers import load
+
+
+def listen_soundfile(path: Path, facts: MediaFacts | None, window_seconds: float) -> Heard:
+    """Reads a wav, flac, ogg or mp3 file by libsndfile.
+
+    Args:
+        path: an audio file.
+        facts: not needed.
+        window_seconds: how much of it is wanted.
+
+    Raises:
+        CannotVouch: not a format of libsndfile, damaged, or shorter than its header says.
+    """
+    soundfile = load("soundfile", "pip install soundfile")
+    try:
+        with soundfile.SoundFile(path) as file:
+            wanted = min(file.frames, round(window_seconds * file.samplerate))
+            samples = file.read(wanted, dtype="float32", always_2d=True)
+            declared, rate = file.frames, file.samplerate
+    except (soundfile.SoundFileError, OSError) as error:
+        # libsndfile says of a format it does not know that the file does not exist
+        reason = "not its format" if str(error).startswith("Error opening") else str(error).removeprefix("Error : ")
+        raise CannotVouch(f"soundfile cannot read it ({reason})") from error
+    if len(samples) < wanted - TOLERANCE_SECONDS * rate:
+        raise CannotVouch(f"soundfile decodes {len(samples) / rate:.2f} s of {declared / rate:.2f} s declared")
+    wave, present = canvas(window_seconds, rate)
+    wave[: len(samples)] = samples.mean(axis=1)
+    present[: len(samples)] = True
+    return Heard(wave, present, rate, f"soundfile {soundfile.__version__}")
