@@ -8,10 +8,12 @@ from typing import Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.bench_extract import extract_command
 from avpipe.cli.bench_train import train_command
 from avpipe.cli.cache import JsonOption
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Measure this machine.")
+app.command("extract")(extract_command)
 app.command("train")(train_command)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from avpipe.cli import render
+from avpipe.cli.rejections import command, rejection_lines
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import CorruptionFound, InputRejected
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 LISTED = 20
-"""Quarantined clips, and notes, that an import lists."""
+"""Notes that an import lists."""
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look into a cache and check it.")
 
@@ -66,7 +67,8 @@ def show_command(cache: CacheOption = None, dataset: DatasetOption = None, json:
         render.emit_json(summary | {"backbones": made})
         return
     for name in ("path", "clips", "segments", "quarantined", "units"):
-        render.line(f"{name:<13} {summary[name]}")
+        lists = f" ({command('ls', opened.path)})" if name == "quarantined" and summary[name] else ""
+        render.line(f"{name:<13} {summary[name]}{lists}")
     render.line(f"{'dataset':<13} {summary['dataset'].get('name', '')}")
     render.line(f"{'size':<13} {render.human_bytes(summary['bytes'])}")
     render.line(f"{'content hash':<13} {summary['content_hash']}")
@@ -246,10 +248,8 @@ def _print_import(summary: ImportSummary) -> None:
         f"{summary.cache}: {', '.join(summary.arrays)} of {_count(summary.clips, 'clip')}, {summary.imported} imported "
         f"now, {len(summary.quarantined)} quarantined, {summary.left} left ({summary.seconds:.1f} s)"
     )
-    for entry in summary.quarantined[:LISTED]:
-        render.line(f"  quarantined {entry.clip}: {entry.reason}" + (f" ({entry.hint})" if entry.hint else ""))
-    if len(summary.quarantined) > LISTED:
-        render.line(f"  and {len(summary.quarantined) - LISTED} more (--json lists all)")
+    for text in rejection_lines(summary.quarantined, summary.cache):
+        render.line(text)
 
 
 def _print_report(report: VerifyReport) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from avpipe.stages.job import ExtractJob
 
 EXIT_INTERRUPTED = 130
+POLICY_DEFAULT = "[default: the cache's, the dataset's, or {}]"
 WEIGHTS_HELP = (
     "`pretrained` (the model's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file "
     "(`./demo` for one of that name; a folder for CLAP)."
@@ -81,10 +82,25 @@ def extract_command(
     ] = 0,
     decode_memory: Annotated[int, typer.Option(min=256, help="MiB of memory that one of them may have.")] = 4096,
     short_clip: Annotated[
-        str, typer.Option(help="Media that end early: mask (stand-ins, marked as absent), repeat or reject.")
-    ] = "mask",
-    missing_audio: Annotated[str, typer.Option(help="Clips without sound: reject, or silence.")] = "reject",
-    missing_video: Annotated[str, typer.Option(help="Clips without pictures: reject, or blank.")] = "reject",
+        str | None,
+        typer.Option(
+            help="Media that end before their clip: mask (stand-ins, marked as absent), repeat (the end stands in and "
+            f"counts as present) or reject. {POLICY_DEFAULT.format('mask')}"
+        ),
+    ] = None,
+    missing_audio: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Clips without sound: reject, or silence (marked as absent). {POLICY_DEFAULT.format('reject')}"
+        ),
+    ] = None,
+    missing_video: Annotated[
+        str | None,
+        typer.Option(
+            help="Clips without pictures: reject, or blank (grey frames, marked as absent). "
+            f"{POLICY_DEFAULT.format('reject')}"
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes; more than one starts a local Dask cluster.")] = 1,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
     unit_segments: Annotated[int | None, typer.Option(min=1, help="Segments in one unit of a new cache.")] = None,
@@ -95,8 +111,8 @@ def extract_command(
     """Run the backbones over a dataset once and cache every tapped layer. Safe to kill and to run again."""
     from avpipe.pipeline.cache.locate import default_root
     from avpipe.pipeline.datasets import folder
-    from avpipe.pipeline.media.policies import Policies
     from avpipe.stages.job import Wish, choose_backbones, resolve
+    from avpipe.stages.policies import choose_policies
 
     cache = cache or default_root() / folder(dataset)
     found = _read(dataset, root, cache, task, settings_of(overrides or ()))
@@ -126,7 +142,12 @@ def extract_command(
         compiled=compiled,
         decoders=decoders,
         decode_memory_bytes=decode_memory * 2**20,
-        policies=Policies(short_clip, missing_audio, missing_video),
+        policies=choose_policies(
+            found,
+            cache,
+            choices,
+            {"short_clip": short_clip, "missing_audio": missing_audio, "missing_video": missing_video},
+        ),
     )
     origins = {m: _origin(found, m) for m in job.modalities if wishes[m].model is None}
     if dry_run:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avpipe.cli import render
+from avpipe.cli.rejections import rejection_lines
 
 if TYPE_CHECKING:
     from avpipe.stages.extract import ExtractSummary
+    from avpipe.stages.stage_clock import StageReport
 
 
 def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:
@@ -24,5 +27,25 @@ def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:
         f"{place}: {summary.clips} clips cached, {summary.extracted} of them now, "
         f"{len(summary.quarantined)} quarantined, {summary.left} left ({summary.seconds:.1f} s{rate})"
     )
-    for entry in summary.quarantined:
-        render.line(f"  quarantined {entry.clip}: {entry.reason}" + (f" ({entry.hint})" if entry.hint else ""))
+    for text in stage_lines(summary.stages, summary.bottleneck):
+        render.line(text)
+    for text in rejection_lines(summary.quarantined, place):
+        render.line(text)
+
+
+def stage_lines(stages: Sequence[StageReport], bottleneck: str | None) -> list[str]:
+    """How busy each stage was, and what to do about the busiest one; nothing where nothing was done."""
+    from avpipe.stages.stage_clock import ADVICE
+
+    if not stages:
+        return []
+    parts = []
+    for stage in stages:
+        lanes = f" of {stage.lanes}" if stage.lanes > 1 else ""
+        parts.append(f"{stage.name} {stage.busy_share:.0%}{lanes} ({_ms(stage.p50_ms)}/{_ms(stage.p99_ms)} ms)")
+    found = f"{bottleneck}: {ADVICE[bottleneck]}" if bottleneck else "none, no stage was busy for half of the time"
+    return [f"  busy (P50/P99 of a clip, of a unit for commit): {', '.join(parts)}", f"  bottleneck: {found}"]
+
+
+def _ms(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"

@@ -22,6 +22,7 @@ from avpipe.cli.demo import demo_command
 from avpipe.cli.doctor import doctor_command
 from avpipe.cli.evaluate import evaluate_command
 from avpipe.cli.extract import extract_command
+from avpipe.cli.quarantine import app as quarantine_app
 from avpipe.cli.report import report_command
 from avpipe.cli.score import score_command
 from avpipe.cli.status import status
@@ -68,6 +69,7 @@ app.command("status")(status)
 app.command("doctor")(doctor_command)
 app.add_typer(data_app, name="data")
 app.add_typer(cache_app, name="cache")
+app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(backbones_app, name="backbones")
 app.add_typer(bench_app, name="bench")
 

@@ -24,13 +24,13 @@ class OutputClosed(Exception):
 
 
 def line(text: str = "") -> None:
-    """One line of a result, to stdout.
+    """One line of a result, to stdout. Bytes of file names that are no text come as `\\udcff`, as JSON has them.
 
     Raises:
         OutputClosed: nobody reads it.
     """
     try:
-        print(text)
+        print(text.encode("utf-8", "backslashreplace").decode())
     except BrokenPipeError:
         raise OutputClosed from None
 

@@ -3,6 +3,7 @@
 The keys: `name`, `title`, `folder` (below `$AVPIPE_DATA` or `data/`; datasets with the same folder share a cache),
 `task`, `classes` (official order), `counts` (see below), `timeline` (`segments` of a full clip, `segment_seconds`,
 `frame_position`), `layout` (folders and files), `metric` (name of the default protocol), `backbones` (defaults),
+`media` (default policies for short and missing media, where they are not those of all datasets),
 `licence`, `citation`, `get`.
 
 `counts` has `clips`, `samples`, `splits` (samples by split) and what else can be counted: `masks` (files), `parts`

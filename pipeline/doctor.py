@@ -18,6 +18,10 @@ PACKAGES = (
     *("dask", "distributed", "safetensors", "typer"),
 )
 DECODERS = {"decord": "decord", "pyav": "av", "torchcodec": "torchcodec", "soundfile": "soundfile"}
+_FURTHER_CHECKS = {  # what importing alone does not tell
+    "torchcodec": "torchcodec.ffmpeg_major_version or exit('FFmpeg with its shared libraries is lacking: apt-get "
+    "install ffmpeg')"
+}
 GPU_PROBE = (
     "import torch; print(', '.join(f'{torch.cuda.get_device_name(i)} "
     "({torch.cuda.get_device_properties(i).total_memory / 2**30:.0f} GiB)' for i in range(torch.cuda.device_count())))"
@@ -66,7 +70,7 @@ def _version(package: str) -> str:
 
 def _import_works(module: str) -> str:
     """Imports in a child, so that a broken native library cannot take this process with it."""
-    code = f"import {module}"
+    code = f"import {module}; {_FURTHER_CHECKS.get(module, '')}"
     try:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PROBE_SECONDS)
     except subprocess.TimeoutExpired:

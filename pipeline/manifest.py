@@ -31,6 +31,7 @@ class Clip:
         frames: one image file per segment in time order; used in place of the video's frames when given.
         audio: an audio file; used in place of the video's track when given.
         source: id of the recording that it was cut from, where other clips may be cut from the same one; else "".
+        sha256: files of the clip whose content is known, and the SHA-256 that each must have, hexadecimal.
     """
 
     id: str
@@ -39,6 +40,7 @@ class Clip:
     frames: tuple[Path, ...] | None = None
     audio: Path | None = None
     source: str = ""
+    sha256: tuple[tuple[Path, str], ...] = ()
 
     def absolute(self) -> Clip:
         """The same clip with absolute paths, for a process with another working folder."""
@@ -47,6 +49,7 @@ class Clip:
             video=self.video and self.video.absolute(),
             frames=self.frames and tuple(path.absolute() for path in self.frames),
             audio=self.audio and self.audio.absolute(),
+            sha256=tuple((path.absolute(), digest) for path, digest in self.sha256),
         )
 
     def media(self) -> tuple[Path, ...]:
@@ -139,6 +142,7 @@ class Dataset:
         samples: what there is to learn.
         subsets: names of the subsets found, empty where the dataset has none.
         backbones: default backbones: keys `visual`, `audio`, `layers`; see `data_manifests/`.
+        media: policies that its files name, such as `short_clip: repeat`; see `media.policies`.
         findings: what is wrong or odd in its annotations, and in which of its files exist.
         options: what the user chose about reading it, by name; see `datasets.registry`.
         spare_media: media files that its layout has beside those that the clips are read from, there or not.
@@ -161,6 +165,7 @@ class Dataset:
     spare_media: tuple[Path, ...] = ()
     mask_files: tuple[Path, ...] = ()
     left_out: Mapping[str, int] = field(default_factory=dict)
+    media: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notes(self) -> tuple[str, ...]:

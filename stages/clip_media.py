@@ -1,19 +1,23 @@
 """Frames and samples of clips for the backbones: decoded in child processes, or read from the cache that has them.
 
+Both happen ahead of the clip in the backbone: see `lookahead`.
+
 Shapes: T segments of a clip, H height, W width, S samples of a segment.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
-from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from avpipe.pipeline.cache import Cache, ClipRows, PlannedClip, UnitWork, open_cache
+from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import DecodedClip
@@ -21,6 +25,21 @@ from avpipe.pipeline.media.sandbox import DecodePool
 from avpipe.stages.job import RAW_ARRAYS, ExtractJob
 
 Modalities = frozenset[str]
+
+MOST_DECODERS = 16
+"""Decoders where nobody says how many: each is a process of some 150 MB."""
+
+
+def decoders_of(job: ExtractJob, processes: int = 1) -> int:
+    """How many decoders one process has: as the job says, else one for each core that is its share.
+
+    Also where the backbones run on these cores: decoders have a lower priority, and take what is left.
+
+    Args:
+        job: the extraction.
+        processes: that run it side by side on this machine.
+    """
+    return job.decoders or max(1, min(MOST_DECODERS, cores() // processes))
 
 
 @dataclass(frozen=True)
@@ -31,13 +50,13 @@ class ClipMedia:
         values: by modality: frames uint8 [T, H, W, 3], samples int16 [T, S].
         masks: by modality: bool [T], True where there was media.
         provenance: decoders and their versions.
-        decode_seconds: time spent on decoding; 0 where nothing was decoded.
+        seconds: time spent by stage: `decode`, `read`, or both; in a decoder or a thread of its own.
     """
 
     values: dict[str, npt.NDArray[Any]]
     masks: dict[str, npt.NDArray[np.bool_]]
     provenance: dict[str, str]
-    decode_seconds: float
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def to_decode(work: UnitWork) -> Modalities:
@@ -53,6 +72,8 @@ class MediaSource:
         self._job = job
         self._pools: dict[Modalities, DecodePool] = {}
         self._futures: dict[tuple[str, Modalities], Future[DecodedClip]] = {}
+        self._reads: dict[str, Future[ClipMedia]] = {}
+        self._reader: ThreadPoolExecutor | None = None
         self._cache: Cache | None = None
         self._known: dict[tuple[str, ...], dict[str, ClipRows]] = {}
         self._stored: Mapping[str, ClipRows] = {}
@@ -60,6 +81,7 @@ class MediaSource:
     def begin(self, work: UnitWork) -> None:
         """Makes ready for a unit: finds its clips in the cache, where that has some of their media."""
         names = tuple(RAW_ARRAYS[modality] for modality in _to_read(work))
+        self._drop_reads()
         if not names:
             return
         self._stored = self._known.get(names, {})
@@ -72,10 +94,27 @@ class MediaSource:
             self._known.clear()
         self._stored = self._known[names] = self._cache.clips(names)
 
+    def warm_up(self, modalities: Modalities) -> None:
+        """Starts the decoders for these modalities, if any: they get ready while something else is done."""
+        if modalities:
+            self._pool(modalities)
+
     def prefetch(self, clip: Clip, modalities: Modalities) -> None:
         """Starts decoding a clip that will be needed soon."""
         if modalities and (clip.id, modalities) not in self._futures:
             self._futures[clip.id, modalities] = self._pool(modalities).submit(clip)
+
+    def decoding(self, clip: str, modalities: Modalities) -> Future[DecodedClip] | None:
+        """What is to come of a clip that is being decoded; None where it is not."""
+        return self._futures.get((clip, modalities))
+
+    def read_ahead(self, work: UnitWork, planned: PlannedClip) -> None:
+        """Starts reading what the cache has of the media of a clip of the unit that was begun."""
+        modalities = _to_read(work)
+        if modalities and planned.id not in self._reads:
+            if self._reader is None:
+                self._reader = ThreadPoolExecutor(1, thread_name_prefix="stored-media")
+            self._reads[planned.id] = self._reader.submit(self._read, planned.id, modalities)
 
     def media(self, work: UnitWork, planned: PlannedClip, clip: Clip | None) -> ClipMedia:
         """Media of one clip of the unit that was begun, in the modalities of the unit's arrays.
@@ -89,7 +128,8 @@ class MediaSource:
             InputRejected: it cannot be decoded.
         """
         modalities = to_decode(work)
-        found = ClipMedia({}, {}, {}, 0.0)
+        self.read_ahead(work, planned)
+        found = ClipMedia({}, {}, {})
         if modalities:
             if clip is None:
                 raise InputRejected(
@@ -98,12 +138,14 @@ class MediaSource:
                     hint="restore its annotation rows, or leave it",
                 )
             found = self.decode(clip, modalities)
-        for modality in _to_read(work):
-            assert self._cache is not None
-            name, stored = RAW_ARRAYS[modality], self._stored[planned.id]
-            found.values[modality] = self._cache.read(self._cache.rows([planned.id]), [name])[name]
-            found.masks[modality] = stored.masks[modality]
-            found = replace(found, provenance={**stored.provenance, **found.provenance})
+        if planned.id in self._reads:
+            stored = self._reads.pop(planned.id).result()
+            found = ClipMedia(
+                found.values | stored.values,
+                found.masks | stored.masks,
+                {**stored.provenance, **found.provenance},
+                {**stored.seconds, **found.seconds},
+            )
         return found
 
     def decode(self, clip: Clip, modalities: Modalities) -> ClipMedia:
@@ -112,7 +154,7 @@ class MediaSource:
         decoded = self._futures.pop((clip.id, modalities)).result()
         arrays = {"visual": decoded.frames, "audio": decoded.samples}
         values = {modality: rows for modality, rows in arrays.items() if rows is not None}
-        return ClipMedia(values, dict(decoded.masks), dict(decoded.provenance), decoded.seconds)
+        return ClipMedia(values, dict(decoded.masks), dict(decoded.provenance), {"decode": decoded.seconds})
 
     def forget(self, clips: Iterable[str]) -> None:
         """Drops what was decoded ahead of clips that are not needed any more."""
@@ -121,11 +163,32 @@ class MediaSource:
             self._futures.pop(key).cancel()
 
     def close(self) -> None:
-        """Ends the decoding processes."""
+        """Ends the decoding processes and the reading."""
+        if self._reader is not None:
+            self._reader.shutdown(wait=True, cancel_futures=True)
+            self._reader = None
+        self._reads.clear()
         for pool in self._pools.values():
             pool.close()
         self._pools.clear()
         self._futures.clear()
+
+    def _read(self, clip: str, modalities: list[str]) -> ClipMedia:
+        """Stored media of a clip; runs in the reader's thread."""
+        assert self._cache is not None
+        begun, stored = time.perf_counter(), self._stored[clip]
+        names = {modality: RAW_ARRAYS[modality] for modality in modalities}
+        rows = self._cache.read(self._cache.rows([clip]), list(names.values()))
+        values = {modality: rows[name] for modality, name in names.items()}
+        masks = {modality: stored.masks[modality] for modality in modalities}
+        return ClipMedia(values, masks, dict(stored.provenance), {"read": time.perf_counter() - begun})
+
+    def _drop_reads(self) -> None:
+        """Waits for reads of a unit that was given up: nobody reads while the cache is looked through."""
+        for read in self._reads.values():
+            if not read.cancel():
+                read.exception()
+        self._reads.clear()
 
     def _pool(self, modalities: Modalities) -> DecodePool:
         if modalities not in self._pools:
@@ -134,7 +197,7 @@ class MediaSource:
             spec = replace(media, frame_size=size, audio="audio" in modalities)
             self._pools[modalities] = DecodePool(
                 spec,
-                workers=self._job.decoders or 1,
+                workers=decoders_of(self._job),
                 deadline_seconds=self._job.deadline_seconds,
                 memory_limit_bytes=self._job.decode_memory_bytes,
             )

@@ -108,7 +108,7 @@ def evaluate(
     scored = checkpoint_hash(run)  # before it is read: were it replaced in between, the scores would count as stale
     trained = load_trained(run, config, inputs.cache, samples, target, residency=residency)
     data, task = trained.data, config.build_task(samples)
-    say_missing(split, data.missing, len(samples), "scored as nothing found")
+    say_missing(split, inputs.cache, samples, data.missing, "scored as nothing found")
     with progress.task("predict", len(data.held), "samples") as bar:
         found = predict_samples(trained.model, data, task, batch=config.train.batch, device=target, advance=bar.advance)
     scores = task.score(found)

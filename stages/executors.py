@@ -9,14 +9,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 from avpipe.pipeline.cache import UnitWork
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
-from avpipe.stages.extract_unit import Ahead, UnitOutcome, UnitRunner
+from avpipe.stages.extract_unit import UnitRunner
 from avpipe.stages.job import ExtractJob
+from avpipe.stages.lookahead import Ahead
+from avpipe.stages.outcome import UnitOutcome
 
 Take = Callable[[], "tuple[Any, ...] | None"]
 """Gives the next task, None where there is none just now."""
@@ -44,9 +47,11 @@ def close_runner() -> None:
             _runner = None
 
 
-def weights_of(job: ExtractJob) -> dict[str, str]:
-    """Loads the backbones: sha256 of their weights by modality."""
+def weights_of(job: ExtractJob, decoders_too: bool = False) -> dict[str, str]:
+    """Loads the backbones: sha256 of their weights by modality. `decoders_too`: these get ready meanwhile."""
     with _lock:
+        if decoders_too:
+            runner_of(job).source.warm_up(frozenset(job.modalities))
         return runner_of(job).weights()
 
 
@@ -62,7 +67,7 @@ def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:
             runner.tokens(media.values)  # the first call allocates and warms up
             begun = time.perf_counter()
             runner.tokens(media.values)
-            return (media.decode_seconds + time.perf_counter() - begun) / max(1, clip.segments)
+            return (media.seconds["decode"] + time.perf_counter() - begun) / max(1, clip.segments)
         return None
 
 
@@ -72,17 +77,22 @@ def claim_unit(job: ExtractJob, work: UnitWork) -> UnitWork | UnitOutcome:
         return runner_of(job).claim(work)
 
 
-def run_unit(
+def begin_unit(
     job: ExtractJob,
     work: UnitWork,
     clips: Mapping[str, Clip],
     expected: Mapping[str, str],
     ahead: Ahead = lambda: None,
     on_clip: Callable[[str], None] = lambda clip: None,
-) -> UnitOutcome:
-    """Extracts and commits one unit in this process; see `UnitRunner.run`."""
+) -> Future[UnitOutcome]:
+    """Extracts one unit in this process, which is committed after this returns; see `UnitRunner.begin`."""
     with _lock:
-        return runner_of(job).run(work, clips, expected, ahead=ahead, on_clip=on_clip)
+        return runner_of(job).begin(work, clips, expected, ahead=ahead, on_clip=on_clip)
+
+
+def run_unit(job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]) -> UnitOutcome:
+    """Extracts and commits one unit in this process."""
+    return begin_unit(job, work, clips, expected).result()
 
 
 class Executor(Protocol):
@@ -93,6 +103,8 @@ class Executor(Protocol):
 
     def each(self, function: Callable[..., Any], take: Take, stop: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
         """Tasks and the results of `function(*task)`, as they come, until `take` has none and all have ended.
+
+        Where this is a future, that is its result; the next task may begin before it has one, but not the second.
 
         Starts nothing new once `stop()` is true.
         """
@@ -106,9 +118,19 @@ class LocalExecutor:
         return function(*args)
 
     def each(self, function: Callable[..., Any], take: Take, stop: Callable[[], bool]) -> Iterator[tuple[Any, Any]]:
-        """Calls the function for one task after the other."""
+        """Calls the function for one task after the other; while the result of one is awaited, the next is begun."""
+        before: tuple[Any, Any] | None = None
         while not stop() and (task := take()) is not None:
-            yield task, function(*task)
+            begun = task, function(*task)
+            if before is not None:
+                yield before[0], _result(before[1])
+            before = begun
+        if before is not None:
+            yield before[0], _result(before[1])
+
+
+def _result(found: Any) -> Any:
+    return found.result() if isinstance(found, Future) else found
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from avpipe.pipeline import plan, progress
+from avpipe.pipeline import plan, progress, quarantine_table
 from avpipe.pipeline.cache import CacheWriter, Plan, Quarantined, open_cache
 from avpipe.pipeline.cache.compact import compact, wanted
 from avpipe.pipeline.cache.layout import Layout
@@ -28,9 +28,11 @@ from avpipe.pipeline.errors import EnvironmentLacking
 from avpipe.pipeline.interrupt import Interrupt
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import signature
+from avpipe.stages.clip_media import decoders_of
 from avpipe.stages.executors import Executor, executor_for, measure, weights_of
-from avpipe.stages.extract_unit import UnitOutcome
 from avpipe.stages.job import ExtractJob
+from avpipe.stages.outcome import UnitOutcome
+from avpipe.stages.stage_clock import STAGES, StageReport, bottleneck, stage_reports
 from avpipe.stages.unit_queue import UnitTask, run_tasks
 
 PROBED_CLIPS = 3
@@ -48,7 +50,10 @@ class ExtractSummary:
         left: clips still to do, after an interruption.
         quarantined: clips that cannot be used, with stage, reason and hint.
         seconds: wall time of this run.
-        work_seconds: work by kind, summed over processes.
+        wall_seconds: of these, from the first clip handed to a decoder to the last commit.
+        work_seconds: work by stage, summed over processes, and `wait`: how long backbones waited for media.
+        stages: how busy each stage was in `wall_seconds`; empty where nothing was done.
+        bottleneck: name of the busiest stage; None where none was busy for half of the time.
     """
 
     cache: Path
@@ -57,7 +62,10 @@ class ExtractSummary:
     left: int
     quarantined: tuple[Quarantined, ...]
     seconds: float
+    wall_seconds: float
     work_seconds: dict[str, float]
+    stages: tuple[StageReport, ...]
+    bottleneck: str | None
 
 
 def extract(
@@ -86,24 +94,32 @@ def extract(
         CacheMismatch: the cache was made with other weights, preprocessing or timeline.
     """
     begun = time.monotonic()
+    job = replace(job, decoders=_decoders(job, workers, scheduler))
     ledger = Ledger(Layout(job.cache)) if is_cache(job.cache) else None
     expected = _expected_weights(job, ledger) if ledger else None
     outcomes: list[UnitOutcome] = []
     left = 0
     if not (ledger and expected and _lacks_nothing(dataset, job, ledger, expected, retry)):
         with Interrupt() as interrupt, executor_for(workers, scheduler) as executor:
-            expected = expected or executor.call(weights_of, job)
+            expected = expected or executor.call(weights_of, job, ledger is None)
             _create(dataset, job, executor, unit_segments)
             outcomes, left = _rounds(dataset, job, expected, executor, interrupt, retry)
-        _compact_if_worth_it(Layout(job.cache))
+        ledger = Ledger(Layout(job.cache))
+        _compact_if_worth_it(ledger)
+    if ledger:
+        quarantine_table.keep(ledger, dataset)
     return _summary(dataset, job, outcomes, left, begun)
 
 
-def _compact_if_worth_it(layout: Layout) -> None:
+def _decoders(job: ExtractJob, workers: int, scheduler: str | None) -> int:
+    """Decoders of each process; on a scheduler's workers, of which nothing is known here, they decide themselves."""
+    return job.decoders if scheduler else decoders_of(job, workers)
+
+
+def _compact_if_worth_it(ledger: Ledger) -> None:
     """Indexes the ledger where many units have been committed since the last time, so that it opens fast."""
-    ledger = Ledger(layout)
     if wanted(ledger, ledger.compaction):
-        compact(layout, ledger)
+        compact(ledger.layout, ledger)
 
 
 def _expected_weights(job: ExtractJob, ledger: Ledger) -> dict[str, str] | None:
@@ -208,6 +224,7 @@ def _summary(
     for outcome in outcomes:
         for kind, seconds in outcome.seconds.items():
             work[kind] = work.get(kind, 0.0) + seconds
+    wall_seconds, stages = _stages(outcomes)
     return ExtractSummary(
         cache=job.cache,
         clips=len(ours & cache.clips([array.name for array in job.arrays()]).keys()),
@@ -215,5 +232,19 @@ def _summary(
         left=left,
         quarantined=tuple(entry for entry in cache.quarantined() if entry.clip in ours),
         seconds=time.monotonic() - begun,
+        wall_seconds=wall_seconds,
         work_seconds=work,
+        stages=stages,
+        bottleneck=bottleneck(stages),
     )
+
+
+def _stages(outcomes: Sequence[UnitOutcome]) -> tuple[float, tuple[StageReport, ...]]:
+    """The time in which units were worked on, and how busy each stage was, over all processes."""
+    spans = [outcome.span for outcome in outcomes if outcome.span]
+    if not spans:
+        return 0.0, ()
+    wall_seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    processes = {outcome.process: outcome.lanes for outcome in outcomes if outcome.process}
+    lanes = {stage: sum(each.get(stage, 1) for each in processes.values()) for stage in STAGES}
+    return wall_seconds, stage_reports((outcome.stages for outcome in outcomes), lanes, wall_seconds)

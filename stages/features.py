@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
@@ -50,6 +51,7 @@ class FeatureBatch:
             whose statistics are not stored.
         media: what the backbones are fed, by modality, where it was asked for: frames uint8 `[B, T, H, W, 3]`, samples
             int16 `[B, T, samples of a segment]`.
+        real: bool `[B, T]` by modality: segments for which it has real content, and no stand-in.
     """
 
     indices: tuple[int, ...]
@@ -58,6 +60,7 @@ class FeatureBatch:
     valid: Tensor
     statistics: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     media: dict[str, Tensor] = field(default_factory=dict)
+    real: dict[str, Tensor] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> FeatureBatch:
         """The same batch on another device."""
@@ -66,7 +69,9 @@ class FeatureBatch:
             for values in (self.tokens, self.statistics)
         )
         media = {m: x.to(device, non_blocking=True) for m, x in self.media.items()}
-        return FeatureBatch(self.indices, tokens, self.present.to(device), self.valid.to(device), statistics, media)
+        real = {m: x.to(device) for m, x in self.real.items()}
+        present, valid = self.present.to(device), self.valid.to(device)
+        return FeatureBatch(self.indices, tokens, present, valid, statistics, media, real)
 
 
 class ClipFeatures(TorchDataset[FeatureBatch]):
@@ -115,13 +120,14 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
         steps = np.minimum(np.arange(counts.max()), counts - 1)  # B T
         rows = steps + np.array([[c.start] for c in clips])
         present = np.arange(counts.max()) < counts
-        real = np.stack([self._real(c)[s] for c, s in zip(clips, steps, strict=True)])
+        real = {m: self._real(m, clips, steps) & present for m in self.store.modalities}
         flat = self.store.read(rows.ravel(), out=out)
         shaped = {name: x.view(*rows.shape, *x.shape[1:]) for name, x in flat.items()}
         tokens, statistics = self.store.by_modality(shaped)
-        valid = torch.from_numpy(present & real)
+        valid = torch.from_numpy(np.any(list(real.values()), axis=0))
         media = self.store.media_of(shaped)
-        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), valid, statistics, media)
+        shown = {m: torch.from_numpy(each) for m, each in real.items()}
+        return FeatureBatch(tuple(indices), tokens, torch.from_numpy(present), valid, statistics, media, shown)
 
     @property
     def units(self) -> list[int]:
@@ -170,10 +176,7 @@ class ClipFeatures(TorchDataset[FeatureBatch]):
                 f"cache {self.store.path}: the cache was made from other annotations; extract into another --cache"
             )
 
-    def _real(self, clip: ClipRows) -> np.ndarray:
-        """Segments of a clip for which one of the modalities in use has real content, bool `[T]`."""
-        masks: Mapping[str, np.ndarray] = clip.masks
-        known = [masks[m] for m in self.store.modalities if m in masks]
-        if len(known) < len(self.store.modalities):
-            return np.ones(clip.segments, dtype=bool)
-        return np.asarray(np.any(known, axis=0))
+    def _real(self, modality: str, clips: Sequence[ClipRows], steps: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Where a modality of clips is real, at segments `steps` `[B, T]`; everywhere in a clip without a mask."""
+        known = (clip.masks.get(modality, np.ones(clip.segments, dtype=bool)) for clip in clips)
+        return np.stack([mask[chosen] for mask, chosen in zip(known, steps, strict=True)])

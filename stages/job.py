@@ -15,7 +15,9 @@ from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
 from avpipe.pipeline.media.policies import Policies
+from avpipe.pipeline.media.sandbox import MEMORY_LIMIT_BYTES
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, select_taps
+from avpipe.stages.policies import choose_policies
 from avpipe.stages.statistics import statistics_name, statistics_spec
 
 STORAGE_DTYPES = ("float16", "float32")
@@ -72,7 +74,7 @@ class ExtractJob:
     statistics: frozenset[str] = frozenset()
     compiled: bool = False
     decoders: int = 0
-    decode_memory_bytes: int | None = None
+    decode_memory_bytes: int | None = MEMORY_LIMIT_BYTES
 
     def arrays(self) -> list[ArraySpec]:
         """Every array that the extraction fills: frames, samples and taps of its modalities."""
@@ -157,7 +159,7 @@ def resolve(
     deadline_seconds: float,
     compiled: bool = False,
     decoders: int = 0,
-    decode_memory_bytes: int | None = None,
+    decode_memory_bytes: int | None = MEMORY_LIMIT_BYTES,
     policies: Policies | None = None,
 ) -> ExtractJob:
     """Checks an extraction of the modalities in `choices` against what is known of their backbones; loads nothing.
@@ -170,7 +172,7 @@ def resolve(
         layers: which blocks to keep, see `select_taps`; one spec for both modalities, or one for each.
         cache, dtype, decoder, device, deadline_seconds, compiled, decoders, decode_memory_bytes: see `ExtractJob`.
         batch: inputs per backbone call; None: as the cache has it, or one clip.
-        policies: what is done where media are short or missing; None: the defaults.
+        policies: what is done where media are short or missing; None: see `choose_policies`.
 
     Raises:
         UsageError: an unknown model, layer or dtype (the nearest name is offered).
@@ -196,7 +198,11 @@ def resolve(
         cache=cache.absolute(),
         modalities=modalities,
         media=MediaSpec(
-            timeline, frame_size, audio="audio" in modalities, decoder=decoder, policies=policies or Policies()
+            timeline,
+            frame_size,
+            audio="audio" in modalities,
+            decoder=decoder,
+            policies=policies or choose_policies(dataset, cache, modalities),
         ),
         dtype=dtype,
         batch=batch or _usual_batch(dataset, cache),

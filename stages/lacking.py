@@ -41,7 +41,7 @@ class Lacking:
     def error(self) -> UsageError:
         """Why no clip can be trained on, and what to do; for when each of them lacks something."""
         total = len(self.clips)
-        add = f"run {self.commands()}, and see `avpipe status` for its quarantine"
+        add = f"run {self.commands()}, and see `avpipe quarantine ls --cache {self.cache.path}` for what failed"
         if not self._having(()):
             return UsageError(f"cache {self.cache.path} has no features of the training samples of {self.name}: {add}")
         held = ", ".join(f"{array} ({count} of {total})" for array, count in self.arrays.items())

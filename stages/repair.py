@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy.typing as npt
 
+from avpipe.pipeline import quarantine_table
 from avpipe.pipeline.cache import ArraySpec, Cache, open_cache
-from avpipe.pipeline.cache.layout import array_name
+from avpipe.pipeline.cache.layout import Layout, array_name
+from avpipe.pipeline.cache.ledger import Ledger
 from avpipe.pipeline.cache.records import CommittedClip
 from avpipe.pipeline.cache.remaking import Remade
 from avpipe.pipeline.cache.repair import RepairReport, repair
 from avpipe.pipeline.errors import AvpipeError, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import MediaSpec, signature
+from avpipe.pipeline.media.policies import Policies
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of
 from avpipe.stages.extract_unit import UnitRunner
 from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob
+from avpipe.stages.policies import policies_in
 from avpipe.stages.statistics import is_statistics, tap_of
 from avpipe.stages.taps import codec_of, is_tap
 
@@ -48,7 +52,9 @@ def repair_cache(
         return makers[0]
 
     try:
-        return repair(path, remake_for)
+        report = repair(path, remake_for)
+        quarantine_table.keep(Ledger(Layout(path)))
+        return report
     finally:
         for maker in makers:
             maker.close()
@@ -154,7 +160,7 @@ class FeatureMaker:
         return ExtractJob(
             cache=self._cache.path.absolute(),
             modalities=modalities,
-            media=MediaSpec(timeline, size, audio="audio" in modalities),
+            media=MediaSpec(timeline, size, audio="audio" in modalities, policies=Policies(**policies_in(specs))),
             dtype=codec,
             batch=int(next(iter(specs.values())).fields["batch"]),
             device=self._device,

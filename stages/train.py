@@ -222,11 +222,12 @@ def _fit(
     """Trains to the end."""
     select = config.train.select
     compared = ClipFeatures(train_data.store, labelled(inputs.dataset, select))
-    say_missing("training", train_data.missing, len(train_data), "left out")
+    say_missing("training", inputs.cache, train_data.samples, train_data.missing, "left out")
     if train_data.missing and (command := _lacking(inputs, config, train_data).commands_that_help()):
         progress.say(f"to train on them too, run {command}")
     consequence = "scored as nothing found" if compared.held else "no epoch is validated, the last one is kept"
-    say_missing("validation" if select == "val" else select, compared.missing, len(compared), consequence)
+    what = "validation" if select == "val" else select
+    say_missing(what, inputs.cache, compared.samples, compared.missing, consequence)
     if not len(compared):
         lacking = "dense events" if inputs.dataset.task == "parsing" else "labels"
         progress.say(f"no sample of {select} has {lacking}: no epoch is validated, the last one is kept")

@@ -180,11 +180,26 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def say_missing(what: str, missing: Sequence[str], total: int, consequence: str) -> None:
-    """One line about samples whose clips the cache lacks."""
-    if missing:
-        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        progress.say(f"{len(missing)} of {total} {what} samples have no features ({shown}): {consequence}")
+def say_missing(what: str, cache: Cache, samples: Sequence[Sample], missing: Sequence[str], consequence: str) -> None:
+    """A line about samples whose clips the cache lacks, and one about those of them that are quarantined.
+
+    Args:
+        what: which samples.
+        cache: the cache.
+        samples: all of them.
+        missing: ids of those without features.
+        consequence: what becomes of these.
+    """
+    if not missing:
+        return
+    shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+    progress.say(f"{len(missing)} of {len(samples)} {what} samples have no features ({shown}): {consequence}")
+    ids = set(missing)
+    failed = {entry.clip for entry in cache.quarantined()} & {sample.clip for sample in samples if sample.id in ids}
+    if failed:
+        progress.say(
+            f"{len(failed)} of their clips could not be used; `avpipe quarantine ls --cache {cache.path}` says why"
+        )
 
 
 def say_taps(cache: Cache, model: ModelSpec) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.cache import UnitWork
 from avpipe.pipeline.manifest import Clip
-from avpipe.stages.executors import Executor, LocalExecutor, claim_unit, run_unit
-from avpipe.stages.extract_unit import UnitOutcome
+from avpipe.stages.executors import Executor, LocalExecutor, begin_unit, claim_unit, run_unit
 from avpipe.stages.job import ExtractJob
+from avpipe.stages.outcome import UnitOutcome
 
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 1.0
 """How long a unit that another process holds is left alone: at first, and after some doublings."""
@@ -112,6 +114,7 @@ class _Run:
         self.queue, self._shown = queue, shown
         self.outcomes: list[UnitOutcome] = []
         self._rejected = 0
+        self._counting = threading.Lock()
 
     def settle(self, task: UnitTask, outcome: UnitOutcome, *, count: bool) -> None:
         """Takes in what became of a task. `count`: its clips have not been counted one by one."""
@@ -125,12 +128,13 @@ class _Run:
 
     def here(
         self, job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]
-    ) -> UnitOutcome:
-        """`run_unit` in this process: counts clip by clip, and decodes ahead into the next unit."""
-        return run_unit(job, work, clips, expected, self._ahead, on_clip=lambda clip: self._advance(1))
+    ) -> Future[UnitOutcome]:
+        """`begin_unit` in this process: counts clip by clip, and decodes ahead into the next unit."""
+        return begin_unit(job, work, clips, expected, self._ahead, on_clip=lambda clip: self._advance(1))
 
     def _advance(self, clips: int) -> None:
-        self._shown.advance(clips, f"{self._rejected} quarantined" if self._rejected else "")
+        with self._counting:  # clips are counted where they are written, in another thread
+            self._shown.advance(clips, f"{self._rejected} quarantined" if self._rejected else "")
 
     def _ahead(self) -> tuple[UnitWork, Mapping[str, Clip]] | None:
         """Claims the next unit that can be claimed, and makes it the next task."""

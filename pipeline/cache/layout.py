@@ -174,6 +174,12 @@ class Layout:
         """File that a repair locks."""
         return self.ledger / "repair.lock"
 
+    @property
+    def quarantine_table(self) -> Path:
+        """Table of the quarantined clips, for other programs; absent where there are none. Zarr readers list the root
+        and not the ledger, so it lies there."""
+        return self.ledger / "quarantine.parquet"
+
     def spec(self, modality: str) -> Path:
         """Spec document of a modality."""
         return self.ledger / f"spec-{modality}.json"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline import plan, progress
+from avpipe.pipeline import plan, progress, quarantine_table
 from avpipe.pipeline.cache import Cache, CacheWriter, Plan, Quarantined, is_cache, open_cache
 from avpipe.pipeline.cache.compact import compact, wanted
 from avpipe.pipeline.cache.layout import Layout
@@ -93,6 +93,7 @@ def import_features(
             layout = Layout(cache)
             if wanted(ledger := Ledger(layout), ledger.compaction):
                 compact(layout, ledger)
+            quarantine_table.keep(ledger)
         return job.summary(left, begun)
 
 

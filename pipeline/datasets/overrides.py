@@ -1,13 +1,15 @@
-"""`avpipe.yaml` in a dataset's folder: other default backbones for this copy of the data, and how demo data was made.
+"""`avpipe.yaml` in a dataset's folder: defaults for this copy of the data, and how demo data was made.
 
 backbones:
   visual: {model: test_vit, weights: "random:0", image_size: 160}
   audio: {model: test_vit, weights: "random:1"}
   layers: "last:4"
+media: {short_clip: repeat, missing_audio: silence}
 demo:
   avsbench-ms3: {seed: 0, clips: 60, generator: 1}
   avsbench-s4: {seed: 0, clips: 60, generator: 1}
 
+`media` names policies for short and missing media (docs/policies.md).
 Subsets of one dataset lie in one folder, so `demo` has a record for each.
 """
 
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.errors import UsageError, unknown_name
+from avpipe.pipeline.media.policies import CHOICES, Policies
 
 FILE_NAME = "avpipe.yaml"
 
@@ -28,6 +31,7 @@ _RECORD_KEYS = {"seed": int, "clips": int, "generator": int}
 _MODEL_KEYS = {"model": str, "weights": str, "image_size": int}
 _KEYS: Mapping[str, Mapping[str, Any]] = {
     "backbones": {"visual": _MODEL_KEYS, "audio": {"model": str, "weights": str}, "layers": str},
+    "media": dict.fromkeys(CHOICES, str),
     "demo": dict.fromkeys(DEMO_NAMES, _RECORD_KEYS),
 }
 
@@ -42,7 +46,7 @@ def read_overrides(root: Path) -> dict[str, Any]:
         The file's content, empty where there is no file.
 
     Raises:
-        UsageError: not YAML, a key that is not known, or a value of the wrong type.
+        UsageError: not YAML, a key or a policy that is not known, or a value of the wrong type.
     """
     path = root / FILE_NAME
     if not path.is_file():
@@ -58,6 +62,7 @@ def read_overrides(root: Path) -> dict[str, Any]:
     if isinstance(content, dict) and isinstance(content.get("demo"), dict) and "dataset" in content["demo"]:
         raise UsageError(f"{path}: demo data of an older version: remove {root} and its cache, and make them again")
     _check(content, _KEYS, path, "")
+    _check_names(content.get("media", {}), path)
     assert isinstance(content, dict)
     return content
 
@@ -69,6 +74,24 @@ def check_backbones(value: object, path: Path) -> None:
         UsageError: a key that is not known, or a value of the wrong type.
     """
     _check(value, _KEYS["backbones"], path, "backbones")
+
+
+def check_media(value: object, path: Path) -> None:
+    """Checks policies that another file (`path`) names in the same form.
+
+    Raises:
+        UsageError: a key or a policy that is not known.
+    """
+    _check(value, _KEYS["media"], path, "media")
+    assert isinstance(value, dict)
+    _check_names(value, path)
+
+
+def _check_names(media: Mapping[str, str], path: Path) -> None:
+    try:
+        Policies(**media)
+    except UsageError as error:
+        raise UsageError(f"{path}: media: {error}") from error
 
 
 def _check(value: object, expected: Any, path: Path, where: str) -> None:

@@ -111,6 +111,7 @@ def read_own(
         backbones={**data_manifests.load(_USUAL)["backbones"], **settings.backbones},
         findings=(*findings, *remarks(table.path, entries, found, samples, classes, task)),
         options=settings.options(),
+        media=settings.media,
     )
 
 

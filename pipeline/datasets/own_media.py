@@ -14,7 +14,7 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.own_rows import MOST_SEGMENTS, Entry
 from avpipe.pipeline.datasets.own_settings import OwnSettings
-from avpipe.pipeline.datasets.pictures import numbered, one_per_segment
+from avpipe.pipeline.datasets.pictures import in_time, numbered, one_per_segment
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Clip
@@ -56,7 +56,7 @@ def find_media(
     first: dict[str, Entry] = {}
     for entry in entries:
         first.setdefault(entry.clip, entry)
-    pictures = {clip: numbered(entry.media.frames) for clip, entry in first.items() if entry.media.frames}
+    pictures = {clip: in_time(entry.media.frames) for clip, entry in first.items() if entry.media.frames}
     whole = {clip: _told(entry, settings, known, len(pictures.get(clip, ()))) for clip, entry in first.items()}
     measured = lengths([_measured(first[clip]) for clip, n in whole.items() if n is None and _speaks(first[clip])])
     clips: dict[str, Found] = {}
@@ -151,5 +151,5 @@ def _found(entry: Entry, told: int | None, pictures: tuple[Path, ...] | None, se
         frames = (one_per_segment(pictures, whole, settings.frame_position) or ())[:segments]
     media, row = entry.media, entry.row
     source = entry.source or os.path.normpath(row["media"] or row["frames"] or row["audio"])
-    clip = Clip(entry.clip, segments, video=media.video, frames=frames, audio=media.audio, source=source)
+    clip = Clip(entry.clip, segments, media.video, frames, media.audio, source, media.sha256)
     return Found(clip, whole, told is not None)

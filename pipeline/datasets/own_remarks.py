@@ -10,6 +10,8 @@ from avpipe.pipeline.datasets.own_rows import Entry
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import BACKGROUND, SPLITS, Clip, Sample
 
+_STANDS_IN = {"visual": "--missing-video blank", "audio": "--missing-audio silence"}
+
 
 def remarks(
     table: Path,
@@ -66,7 +68,7 @@ def _on_modalities(where: str, entries: Sequence[Entry], found: Mapping[str, Fou
             continue
         for clip in lacking:
             what = f"clip {clip!r} has no {modality} media, as others have"
-            done = f"extraction will quarantine it, but with --modality {other}"
+            done = f"extraction will quarantine it, but with --modality {other} or {_STANDS_IN[modality]}"
             yield Finding("one-modality", rows[clip], what, done, NOTE)
 
 

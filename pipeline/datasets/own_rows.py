@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from avpipe.pipeline.datasets.checksums import BAD, DIGEST
 from avpipe.pipeline.datasets.own_events import Span, parse
 from avpipe.pipeline.datasets.own_table import Row, Table
 from avpipe.pipeline.errors import shown, unknown_name
@@ -33,11 +34,13 @@ class Media:
         video: a container.
         frames: a folder of numbered pictures.
         audio: an audio file.
+        sha256: those of these files whose content the row tells, each with its SHA-256.
     """
 
     video: Path | None
     frames: Path | None
     audio: Path | None
+    sha256: tuple[tuple[Path, str], ...] = ()
 
     @property
     def files(self) -> int:
@@ -164,7 +167,17 @@ class RowReader:
             if _ADDRESS.match(text):
                 raise BadRow("broken-row", f"{column} is an address, {text[:80]!r}: nothing is fetched, name a file")
         found = {column: self._base / text if text else None for column, text in paths.items()}
-        return Media(found["media"], found["frames"], found["audio"])
+        told = tuple((path, self._sha256(row, name)) for name, path in found.items() if path and row[f"{name}_sha256"])
+        for name in ("media", "audio"):
+            if row[f"{name}_sha256"] and found[name] is None:
+                raise BadRow("broken-row", f"{name}_sha256 is given, and {name} is not")
+        return Media(found["media"], found["frames"], found["audio"], told)
+
+    def _sha256(self, row: Row, name: str) -> str:
+        text = row[f"{name}_sha256"]
+        if not DIGEST.fullmatch(text):
+            raise BadRow(BAD, f"{name}_sha256 is {shown(text)}, expected 64 hexadecimal digits")
+        return text.lower()
 
     def _segments(self, row: Row) -> int | None:
         text = row["segments"]
@@ -201,7 +214,7 @@ class RowReader:
         if self._task != "qa":
             raise BadRow("duplicate-id", f"clip {entry.clip!r} is in {where} already")
         if media != entry.media:
-            raise BadRow("duplicate-id", f"clip {entry.clip!r} has other media in {where}")
+            raise BadRow("duplicate-id", f"clip {entry.clip!r} has other media, or other checksums, in {where}")
 
 
 def _can_be_path(path: Path) -> bool:

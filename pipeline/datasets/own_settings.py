@@ -7,6 +7,7 @@
     frame_position: 0.5         where in a segment its frame is taken, 0 (start) to 1 (end)
     classes: [Dog, Cat]         fixes the order of the classes; others are faults then
     backbones: {...}            default backbones, as in avpipe.yaml
+    media: {short_clip: repeat} policies for short and missing media, as in avpipe.yaml
     title: My clips             for the reader
 
 `segments`, `segment_seconds` and `frame_position` are `key=value` settings too.
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from avpipe.pipeline.datasets.overrides import check_backbones
+from avpipe.pipeline.datasets.overrides import check_backbones, check_media
 from avpipe.pipeline.errors import UsageError, shown, unknown_name
 from avpipe.pipeline.timeline import Timeline
 
@@ -29,8 +30,8 @@ YAMLS = (".yaml", ".yml")
 OPTIONS = ("segments", "segment_seconds", "frame_position")
 DEFAULTS = {"segment_seconds": "1", "frame_position": "0.5"}
 """Settings that a table has unless others are given, as `options` of its Dataset has them."""
-_KEYS = ("table", "task", *OPTIONS, "classes", "backbones", "title")
-_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.05, 3600.0
+_KEYS = ("table", "task", *OPTIONS, "classes", "backbones", "media", "title")
+_SHORTEST_SECONDS, _LONGEST_SECONDS = 0.005, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class OwnSettings:
         frame_position: where in a segment its frame is taken, 0 to 1.
         classes: classes in a fixed order; empty: those of the rows, sorted.
         backbones: default backbones, as in `avpipe.yaml`.
+        media: policies for short and missing media, as in `avpipe.yaml`.
     """
 
     table: Path
@@ -54,6 +56,7 @@ class OwnSettings:
     frame_position: float = 0.5
     classes: tuple[str, ...] = ()
     backbones: dict[str, Any] = field(default_factory=dict)
+    media: dict[str, str] = field(default_factory=dict)
 
     @property
     def timeline(self) -> Timeline:
@@ -107,11 +110,13 @@ def _from_yaml(file: Path) -> OwnSettings:
     if not there:
         raise UsageError(f"{file}: there is no table {shown(content['table'])}; its path is relative to the YAML file")
     check_backbones(content.get("backbones", {}), file)
+    check_media(content.get("media", {}), file)
     return OwnSettings(
         table,
         content.get("task"),
         classes=_classes(content.get("classes", []), file),
         backbones=dict(content.get("backbones", {})),
+        media=dict(content.get("media", {})),
         **{name: _number(name, content[name], str(file)) for name in OPTIONS if name in content},
     )
 

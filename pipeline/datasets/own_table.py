@@ -16,7 +16,7 @@ from avpipe.pipeline.errors import UnusableAnnotations, shown
 from avpipe.pipeline.findings import NOTE, Finding
 
 COLUMNS = (
-    *("clip", "media", "frames", "audio", "split", "source", "segments"),
+    *("clip", "media", "frames", "audio", "split", "source", "segments", "media_sha256", "audio_sha256"),
     *("events", "labels", "audio_events", "visual_events", "masks", "question", "answer", "type"),
 )
 """Columns with a meaning; others are left to the user."""
@@ -113,7 +113,8 @@ def _read_parquet(path: Path) -> Table:
         with pyarrow.parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             header = _header(names, str(path), ",".join(names))
-            content = file.read(columns=[name for name in names if name.strip().lower() in COLUMNS]).to_pydict()
+            wanted = [name for name in names if name.strip().lower() in COLUMNS]
+            content = file.read(columns=wanted, use_threads=False).to_pydict()  # threads left at exit abort Python
     except (pyarrow.ArrowException, OSError) as error:
         raise UnusableAnnotations(path, f"cannot be read as Parquet: {str(error).splitlines()[0]}") from error
     columns = {name.strip().lower(): [_cell(value) for value in values] for name, values in content.items()}

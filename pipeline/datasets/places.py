@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avpipe.pipeline.datasets.pictures import numbered
+from avpipe.pipeline.datasets.pictures import in_time
 from avpipe.pipeline.manifest import Clip
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
@@ -47,7 +47,7 @@ class Places:
         expected = self.video_folder / f"{name}.mp4"
         if video is not None:
             return Clip(clip_id, segments, video=video, source=source)
-        pictures = pick(numbered(self.frames[name])) if name in self.frames else None
+        pictures = pick(in_time(self.frames[name])) if name in self.frames else None
         sound = self.sounds.get(name)
         if pictures is None and self.frames and not self.videos:
             pictures = self._pictures_expected(name, pick)
@@ -58,7 +58,7 @@ class Places:
     def _pictures_expected(self, name: str, pick: Pick) -> tuple[Path, ...] | None:
         """The pictures of a clip that has none, called as those of the first clip that has some."""
         home = self.frames.get(name) or next(iter(self.frames.values())).parent / name
-        examples = (pick(numbered(folder)) for folder in self.frames.values())
+        examples = (pick(in_time(folder)) for folder in self.frames.values())
         example = next((pictures for pictures in examples if pictures), None)
         return example and tuple(home / picture.name for picture in example)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from avpipe import data_manifests
 from avpipe.pipeline.datasets import own
+from avpipe.pipeline.datasets.checksums import with_checksums
 from avpipe.pipeline.datasets.overrides import read_overrides
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
@@ -191,7 +192,8 @@ def load_dataset(
         segments: segments of clips that are known already, so that a table's media need not be opened for it.
 
     Returns:
-        The dataset, with the default backbones of its manifest overridden by an `avpipe.yaml` in its folder.
+        The dataset, with the default backbones and policies of its manifest overridden by an `avpipe.yaml` in its
+        folder, and its clips with the checksums that a `sha256sums.txt` there has.
 
     Raises:
         UsageError: unknown name, task or option, not found, or an annotation file that cannot be used.
@@ -199,7 +201,7 @@ def load_dataset(
     chosen = dict(options or {})
     if own.is_own(name):
         dataset = own.read_own(name, root, task=task, options=chosen, segments=segments or {})
-        return replace(dataset, backbones={**dataset.backbones, **read_overrides(dataset.root).get("backbones", {})})
+        return with_checksums(_with_defaults(dataset, dataset.backbones, dataset.media))
     adapter = _adapter(name)
     if task is not None and task != manifest_of(name)["task"]:
         raise UsageError(f"the task of {name} is {manifest_of(name)['task']}, not {task}")
@@ -207,6 +209,14 @@ def load_dataset(
         if option not in adapter.options:
             raise unknown_name(f"setting of {name}", option, adapter.options, listing="it has none")
     place = locate(name, root)
-    dataset = adapter.read(name, place, **chosen)
-    backbones = {**manifest_of(name)["backbones"], **read_overrides(place).get("backbones", {})}
-    return replace(dataset, backbones=backbones, options={**dataset.options, **chosen})
+    manifest, dataset = manifest_of(name), adapter.read(name, place, **chosen)
+    dataset = _with_defaults(dataset, manifest["backbones"], manifest.get("media", {}))
+    return with_checksums(replace(dataset, options={**dataset.options, **chosen}))
+
+
+def _with_defaults(dataset: Dataset, backbones: Mapping[str, Any], media: Mapping[str, str]) -> Dataset:
+    """The dataset with its defaults, or what an `avpipe.yaml` in its folder has in their place."""
+    over = read_overrides(dataset.root)
+    return replace(
+        dataset, backbones={**backbones, **over.get("backbones", {})}, media={**media, **over.get("media", {})}
+    )

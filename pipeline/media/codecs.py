@@ -37,7 +37,9 @@ def codec_pool(deadline_seconds: float) -> DecodePool:
     Args:
         deadline_seconds: time that a file may take.
     """
-    return DecodePool(MediaSpec(Timeline(), None, audio=True), deadline_seconds=deadline_seconds, decode=probe_clip)
+    return DecodePool(
+        MediaSpec(Timeline(), None, audio=True), deadline_seconds=deadline_seconds, decode=probe_clip, content=False
+    )
 
 
 def probe_clip(clip: Clip, spec: MediaSpec) -> DecodedClip:

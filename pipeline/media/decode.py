@@ -10,12 +10,16 @@ import numpy as np
 
 from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
 from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media.checksums import checked
 from avpipe.pipeline.media.frames import Frames, image_frames, video_frames
 from avpipe.pipeline.media.policies import Policies
 from avpipe.pipeline.media.probe import MediaFacts, probe
 from avpipe.pipeline.media.readers import READERS
 from avpipe.pipeline.media.sound import Sound, file_sound, track_sound
+from avpipe.pipeline.media.stand_ins import blank_frames, frames_at_end, silence, sound_at_end
 from avpipe.pipeline.timeline import Timeline
+
+_UNREAD = "its {} track cannot be read: its codec is not known here, or its header is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +66,7 @@ class MediaSpec:
                 "frame_position": clock.frame_position,
                 "resize": "squash-bicubic",
                 "rotation": "applied",
-                "short_clip": "repeat-nearest+mask",
-                "missing_video": "reject",
+                **self.policies.fields("visual"),
             }
         if self.audio:
             fields["audio"] = {
@@ -71,8 +74,7 @@ class MediaSpec:
                 "sample_rate": clock.sample_rate,
                 "mono": "mean",
                 "resample": "swresample",
-                "short_clip": "silence+mask",
-                "missing_audio": "reject",
+                **self.policies.fields("audio"),
             }
         return fields
 
@@ -86,7 +88,8 @@ class DecodedClip:
         samples: int16 [T, S] mono; None where not wanted.
         masks: `visual` and `audio`, bool [T] each, for what was wanted; False where a stand-in or silence is stored.
         provenance: which decoder gave `frames` and `audio`, with its version; `frames_note` and `audio_note` say why
-            a backend asked before was not believed.
+            a backend asked before was not believed, and what stands in for media that are short or missing; `sha256`
+            says which of `frames`, `audio` and `video` were compared with a checksum.
         seconds: time spent on decoding.
     """
 
@@ -105,12 +108,13 @@ def decode_clip(clip: Clip, spec: MediaSpec) -> DecodedClip:
         spec: what is wanted.
 
     Raises:
-        InputRejected: the clip cannot be used; `stage` is `probe`, `frames` or `audio`.
+        InputRejected: the clip cannot be used, or is not what its checksum says; `stage` is `probe`, `frames` or
+            `audio`.
         EnvironmentLacking: a decoder is not installed.
     """
     began = time.perf_counter()
     masks: dict[str, np.ndarray] = {}
-    provenance: dict[str, str] = {}
+    provenance = checked(clip, frames=spec.frame_size is not None, audio=spec.audio)
     facts = _facts(clip, spec)
     frames = None if spec.frame_size is None else _frames(clip, spec, spec.frame_size, facts)
     sound = _sound(clip, spec, facts) if spec.audio else None
@@ -136,18 +140,40 @@ def _facts(clip: Clip, spec: MediaSpec) -> MediaFacts | None:
 
 def _frames(clip: Clip, spec: MediaSpec, size: tuple[int, int], facts: MediaFacts | None) -> Frames:
     if clip.frames is not None:
-        return image_frames(clip.frames, clip.segments, size=size)
-    if facts is None:
+        found = image_frames(clip.frames, clip.segments, size=size)
+    elif facts is None and clip.audio is None:
         raise InputRejected(f"clip {clip.id!r}: it has neither a video nor frame images", stage="frames")
-    return video_frames(facts, spec.timeline, clip.segments, size=size, decoder=spec.decoder)
+    elif facts is not None and "video" in facts.unread:
+        raise InputRejected(f"{facts.path}: {_UNREAD.format('video')}", stage="frames", hint="encode it again")
+    elif (facts is None or facts.video is None) and spec.policies.missing_video == "blank":
+        return blank_frames(clip.segments, size, _lacking(facts, "video"))
+    elif facts is None:
+        hint = "name its pictures, take sound alone (--modality audio), or let grey frames stand in (--missing-video)"
+        raise InputRejected(f"clip {clip.id!r}: it has sound alone", stage="frames", hint=hint)
+    else:
+        found = video_frames(facts, spec.timeline, clip.segments, size=size, decoder=spec.decoder)
+    return frames_at_end(found, spec.policies.short_clip, clip.id, spec.timeline.segment_seconds)
 
 
 def _sound(clip: Clip, spec: MediaSpec, facts: MediaFacts | None) -> Sound:
     if clip.audio is not None:
-        return file_sound(clip.audio, spec.timeline, clip.segments)
-    if facts is None:
+        found = file_sound(clip.audio, spec.timeline, clip.segments)
+    elif facts is None and clip.frames is None:
         raise InputRejected(f"clip {clip.id!r}: it has neither a video nor an audio file", stage="audio")
-    return track_sound(facts, spec.timeline, clip.segments)
+    elif facts is not None and "audio" in facts.unread:
+        raise InputRejected(f"{facts.path}: {_UNREAD.format('audio')}", stage="audio", hint="encode it again")
+    elif (facts is None or facts.audio is None) and spec.policies.missing_audio == "silence":
+        return silence(clip.segments, spec.timeline, _lacking(facts, "audio"))
+    elif facts is None:
+        hint = "name its sound, take pictures alone (--modality visual), or let silence stand in (--missing-audio)"
+        raise InputRejected(f"clip {clip.id!r}: it has pictures alone", stage="audio", hint=hint)
+    else:
+        found = track_sound(facts, spec.timeline, clip.segments)
+    return sound_at_end(found, spec.policies.short_clip, clip.id, spec.timeline.segment_seconds)
+
+
+def _lacking(facts: MediaFacts | None, track: str) -> str:
+    return f"no {track} file" if facts is None else f"no {track} track"
 
 
 def signature(clip: Clip) -> str:

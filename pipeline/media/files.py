@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import os
+import stat
 from pathlib import Path
 
 from avpipe.pipeline.errors import InputRejected
@@ -28,15 +29,19 @@ def check_file(path: Path, stage: str, expected: str = "media") -> Path:
         The absolute path: no decoder can take it for an option or for a protocol.
 
     Raises:
-        InputRejected: the file is missing, unreadable, empty, a version control pointer, or text.
+        InputRejected: the file is missing, unreadable, no regular file, empty, a version control pointer, or text.
     """
     try:
-        size_bytes = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):  # a folder says so itself
+            what = "a named pipe" if stat.S_ISFIFO(status.st_mode) else "a device or a socket"
+            raise InputRejected(f"{path}: no regular file but {what}", stage=stage, hint="put the file itself there")
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
     except OSError as error:
         hint = "check the dataset's folder, or leave the clip out" if isinstance(error, FileNotFoundError) else ""
         raise InputRejected(f"{path}: {(error.strerror or str(error)).lower()}", stage=stage, hint=hint) from error
+    size_bytes = status.st_size
     if size_bytes == 0:
         raise InputRejected(f"{path}: the file is empty (0 bytes)", stage=stage, hint="fetch it again")
     if head.startswith(_LFS_POINTER) or (_is_text(head) and _ANNEX_POINTER in head.decode(errors="replace")):

@@ -10,11 +10,13 @@ import numpy as np
 
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.files import check_file
+from avpipe.pipeline.media.packets import check_packets
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
 from avpipe.pipeline.media.readers import READERS, Shown
 from avpipe.pipeline.timeline import Timeline
 
 SECOND_OPINION = "pyav"
+_DAMAGED_HINT = "damaged? fetch or encode it again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +59,15 @@ def video_frames(
         raise InputRejected(
             f"{facts.path}: no video track",
             stage="frames",
-            hint="give frame images for the clip, leave it out of the annotations, or take sound alone: "
-            "--modality audio",
+            hint="give frame images for the clip, leave it out of the annotations, take sound alone (--modality "
+            "audio), or let grey frames stand in (--missing-video)",
         )
     times = [timeline.frame_time(segment) + facts.origin_seconds for segment in range(segments)]
     complaints: list[str] = []
+    try:
+        check_packets(facts, facts.video, times[-1])
+    except CannotVouch as complaint:  # whoever decodes them
+        raise InputRejected(f"{facts.path}: {complaint}", stage="frames", hint=_DAMAGED_HINT) from complaint
     for name in dict.fromkeys((decoder, SECOND_OPINION)):
         try:
             shown = READERS[name](facts, facts.video, times, lambda picture: _squash(picture, size))
@@ -69,9 +75,7 @@ def video_frames(
             complaints.append(str(complaint))
             continue
         return Frames(np.stack(shown.frames), _presence(shown, times), shown.backend, "; ".join(complaints))
-    raise InputRejected(
-        f"{facts.path}: {'; '.join(complaints)}", stage="frames", hint="damaged? fetch or encode it again"
-    )
+    raise InputRejected(f"{facts.path}: {'; '.join(complaints)}", stage="frames", hint=_DAMAGED_HINT)
 
 
 def image_frames(paths: Sequence[Path], segments: int, *, size: tuple[int, int]) -> Frames:

@@ -1,21 +1,25 @@
 """How long media files say they are, asked of processes that can be killed: a file may hang or crash a decoder.
 
-Headers are read, nothing is decoded.
+Headers are read, nothing is decoded. A file whose header does not know (a stream that was recorded live), or whose
+format has FFmpeg guess (MPEG transport and program streams), is read through for its time stamps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.decode import DecodedClip, MediaSpec
 from avpipe.pipeline.media.files import check_file
-from avpipe.pipeline.media.probe import probe
+from avpipe.pipeline.media.probe import BROADCAST, JUMP_SECONDS, AudioFacts, VideoFacts, probe
 from avpipe.pipeline.media.readers import load
 from avpipe.pipeline.media.sandbox import DecodePool
 from avpipe.pipeline.timeline import Timeline
@@ -45,7 +49,9 @@ def lengths(clips: Sequence[Clip]) -> dict[str, float | InputRejected]:
     found: dict[str, float | InputRejected] = {}
     with (
         progress.task("measure", len(clips), "clips") as shown,
-        DecodePool(spec, workers=processes, deadline_seconds=DEADLINE_SECONDS, decode=measure_clip) as pool,
+        DecodePool(
+            spec, workers=processes, deadline_seconds=DEADLINE_SECONDS, decode=measure_clip, content=False
+        ) as pool,
     ):
         for clip, future in [(clip, pool.submit(clip)) for clip in clips]:
             try:
@@ -90,5 +96,29 @@ def _container_seconds(path: Path) -> float:
     stream = facts.video or facts.audio
     end = stream.end_seconds if stream else None
     if end is None:
-        return facts.duration_seconds or 0.0
-    return end - facts.origin_seconds
+        end = facts.duration_seconds and facts.duration_seconds + facts.origin_seconds
+    if stream and (end is None or facts.container in BROADCAST):
+        end = _last_stamp(path, stream)
+    return end - facts.origin_seconds if end else 0.0
+
+
+def _last_stamp(path: Path, used: VideoFacts | AudioFacts) -> float | None:
+    """End of the last packet of a stream, seconds on the container's clock; None where packets have no time stamps.
+
+    Raises:
+        InputRejected: (stage `probe`) the clock jumps.
+    """
+    import av
+
+    end: float | None = None
+    with open_media(path) as container, contextlib.suppress(av.error.FFmpegError):  # cut short: as long as it is
+        stream: Any = container.streams[used.index]
+        for packet in container.demux(stream):
+            if packet.pts is None:
+                continue
+            start = float(packet.pts * packet.time_base)
+            if end is not None and abs(start - end) > JUMP_SECONDS and container.format.name in BROADCAST:
+                reason = f"{path}: its time stamps jump from {end:.2f} s to {start:.2f} s"
+                raise InputRejected(reason, stage="probe", hint="cut it in two there, or encode it again")
+            end = max(end or 0.0, start + float((packet.duration or 0) * packet.time_base))
+    return end

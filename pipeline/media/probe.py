@@ -13,6 +13,12 @@ from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.files import check_file
 
+BROADCAST = ("mpegts", "mpeg")
+"""Containers (transport and program streams) whose length FFmpeg guesses, and whose clock may jump: where recordings
+were joined, say. Their standard wants a time stamp every 0.7 s."""
+JUMP_SECONDS = 10.0
+"""A step of their time stamps beyond this is no pause but a jump."""
+
 
 class CannotVouch(Exception):
     """A backend failed, or its output disagrees with what the container declares. Another backend may do better."""
@@ -72,6 +78,8 @@ class MediaFacts:
         duration_seconds: length of the whole, None where it is not declared.
         video: the video stream, None where there is none.
         audio: the audio stream, None where there is none.
+        unread: of `video` and `audio`, those that are None although the container has such a stream: its codec is not
+            known here, or its parameters are lost.
     """
 
     path: Path
@@ -79,6 +87,7 @@ class MediaFacts:
     duration_seconds: float | None
     video: VideoFacts | None
     audio: AudioFacts | None
+    unread: tuple[str, ...] = ()
 
     @property
     def origin_seconds(self) -> float:
@@ -130,27 +139,34 @@ def facts_of(path: Path, container: Any) -> MediaFacts:
     video, audio = (None if stream is None or stream.codec_context is None else stream for stream in best)
     if video is not None and video.disposition & av.stream.Disposition.attached_pic:
         video = None  # the cover picture of a song
+    there = {each.type for each in container.streams if not each.disposition & av.stream.Disposition.attached_pic}
+    unread = tuple(kind for kind, used in (("video", video), ("audio", audio)) if used is None and kind in there)
     duration = None if container.duration is None else container.duration / av.time_base
     alone = duration if video is None or audio is None else None  # then the container's length is the stream's
     return MediaFacts(
         path=path,
         container=container.format.name,
         duration_seconds=duration,
-        video=None if video is None else _video(video, alone),
-        audio=None if audio is None else _audio(audio, alone),
+        video=None if video is None else _video(video, container.format.name, alone),
+        audio=None if audio is None else _audio(audio, container.format.name, alone),
+        unread=unread,
     )
 
 
-def _video(stream: Any, alone_seconds: float | None) -> VideoFacts:
+def _video(stream: Any, container: str, alone_seconds: float | None) -> VideoFacts:
     context, rate = stream.codec_context, stream.average_rate
     start, end = _times(stream, alone_seconds)
     frame_seconds = float(1 / rate) if rate else None
+    if container == "avi" and end is not None and frame_seconds is not None:
+        end = max(end, start + stream.frames * frame_seconds)  # FFmpeg shortens the duration of a file that was cut
     return VideoFacts(stream.index, context.name, context.width, context.height, start, end, frame_seconds)
 
 
-def _audio(stream: Any, alone_seconds: float | None) -> AudioFacts:
+def _audio(stream: Any, container: str, alone_seconds: float | None) -> AudioFacts:
     context = stream.codec_context
     start, end = _times(stream, alone_seconds)
+    if container == "avi" and end is not None:
+        end = max(end, start + float(stream.frames * stream.time_base))  # as for the video
     return AudioFacts(stream.index, context.name, context.sample_rate, context.layout.nb_channels, start, end)
 
 

@@ -16,6 +16,9 @@ from avpipe.pipeline.media.keeper import Job, Keeper
 
 DecodeFuture = Future[DecodedClip]
 
+MEMORY_LIMIT_BYTES = 4 << 30
+"""What a child may have by default. Decoding 1080p takes some 0.2 GB, 2160p twice that."""
+
 
 class DecodePool:
     """Decodes clips side by side, each child process one at a time. A context manager; leaving it ends every child.
@@ -31,8 +34,11 @@ class DecodePool:
         spec: what is wanted from each clip.
         workers: number of children.
         deadline_seconds: time that a clip may take, from when its child takes it up.
-        memory_limit_bytes: data memory that one child may have in all, None for no limit. Linux only.
+        memory_limit_bytes: data memory that one child may have in all, None for no limit. Linux only. A child that
+            has kept half of it is replaced.
         decode: what the children run; a function at the top level of an importable module.
+        content: whether `decode` returns the media that `spec` wants. Then every answer is checked for them, and one
+            with other types, shapes or masks rejects its clip. False: it returns none, and answers by `provenance`.
 
     Raises:
         UsageError: no workers, or no time.
@@ -44,8 +50,9 @@ class DecodePool:
         *,
         workers: int = 1,
         deadline_seconds: float = 60.0,
-        memory_limit_bytes: int | None = None,
+        memory_limit_bytes: int | None = MEMORY_LIMIT_BYTES,
         decode: Decode = decode_clip,
+        content: bool = True,
     ) -> None:
         if workers < 1 or deadline_seconds <= 0:
             raise UsageError(f"{workers} decode workers with {deadline_seconds:g} s a clip: both must be above 0")
@@ -53,7 +60,7 @@ class DecodePool:
         self._lock = threading.Lock()
         self._closed = False
         settings = Settings(decode, spec, memory_limit_bytes)
-        self._keepers = [Keeper(self._jobs, settings, deadline_seconds) for _ in range(workers)]
+        self._keepers = [Keeper(self._jobs, settings, deadline_seconds, content) for _ in range(workers)]
 
     def __enter__(self) -> DecodePool:
         for keeper in self._keepers:

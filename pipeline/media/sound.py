@@ -10,6 +10,7 @@ import numpy as np
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.files import check_file
 from avpipe.pipeline.media.listeners import LISTENERS, Heard
+from avpipe.pipeline.media.listeners.seals import broken_seal
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts
 from avpipe.pipeline.timeline import Timeline
 
@@ -46,8 +47,8 @@ def track_sound(facts: MediaFacts, timeline: Timeline, segments: int) -> Sound:
         raise InputRejected(
             f"{facts.path}: no audio track",
             stage="audio",
-            hint="give an audio file for the clip, leave it out of the annotations, or take pictures alone: "
-            "--modality visual",
+            hint="give an audio file for the clip, leave it out of the annotations, take pictures alone (--modality "
+            "visual), or let silence stand in (--missing-audio)",
         )
     return _first_believed(("pyav",), facts.path, facts, timeline, segments)
 
@@ -72,10 +73,11 @@ def file_sound(path: Path, timeline: Timeline, segments: int) -> Sound:
 def _first_believed(
     names: tuple[str, ...], path: Path, facts: MediaFacts | None, timeline: Timeline, segments: int
 ) -> Sound:
-    complaints: list[str] = []
-    for name in names:
+    seconds = segments * timeline.segment_seconds
+    complaints = [broken] if (broken := broken_seal(path, seconds)) else []
+    for name in () if broken else names:
         try:
-            heard = LISTENERS[name](path, facts, segments * timeline.segment_seconds)
+            heard = LISTENERS[name](path, facts, seconds)
         except CannotVouch as complaint:
             complaints.append(str(complaint))
             continue
@@ -86,12 +88,16 @@ def _first_believed(
 
 def _cut(heard: Heard, timeline: Timeline, segments: int) -> tuple[np.ndarray, np.ndarray]:
     """Resamples, rounds and cuts: int16 [T, S] and the mask [T]."""
-    samples = np.zeros(segments * timeline.samples_per_segment, dtype=np.int16)
-    wave = resample(heard.wave, heard.sample_rate, timeline.sample_rate)[: len(samples)]
+    wave = resample(heard.wave, heard.sample_rate, timeline.sample_rate)
+    # A segment begins where its time says, though segments may not be a whole number of samples long.
+    begins = np.rint(np.arange(segments) * (timeline.segment_seconds * timeline.sample_rate)).astype(np.int64)
+    length = timeline.samples_per_segment
+    padded = np.zeros(max(len(wave), begins[-1] + length), dtype=np.float32)
+    padded[: len(wave)] = wave
     # Lossy codecs overshoot full scale: clip, or a loud +1.0 wraps to -1.0.
-    samples[: len(wave)] = np.clip(np.rint(wave * 32768.0), -32768, 32767).astype(np.int16)
+    samples = np.clip(np.rint(padded * 32768.0), -32768, 32767).astype(np.int16)
     share = [part.mean() if len(part) else 0.0 for part in np.array_split(heard.present, segments)]
-    return samples.reshape(segments, -1), np.asarray(share) >= 0.5
+    return samples[begins[:, None] + np.arange(length)], np.asarray(share) >= 0.5
 
 
 def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

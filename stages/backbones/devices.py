@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from avpipe.pipeline.errors import EnvironmentLacking
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import torch
 
 
@@ -33,3 +35,21 @@ def device_name(device: torch.device) -> str:
     import torch
 
     return "cpu" if device.type == "cpu" else f"{device} {torch.cuda.get_device_name(device)}"
+
+
+def to_host(tokens: Mapping[str, torch.Tensor]) -> dict[str, npt.NDArray[Any]]:
+    """Tensors as numpy arrays, by the same names; those on the CPU are not copied.
+
+    A GPU copies all of them in one go, into pinned memory, and is waited for once.
+    """
+    import torch
+
+    found, devices = {}, set()
+    for name, each in tokens.items():
+        if each.device.type == "cuda":
+            devices.add(each.device)
+            each = torch.empty(each.shape, dtype=each.dtype, pin_memory=True).copy_(each, non_blocking=True)
+        found[name] = each
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()
+    return {name: each.numpy() for name, each in found.items()}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from avpipe.stages.backbones import front_ends, windows
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, stage_index
-from avpipe.stages.backbones.devices import device_name, torch_device
+from avpipe.stages.backbones.devices import device_name, to_host, torch_device
 from avpipe.stages.backbones.precision import autocast, check_device, compiled
 from avpipe.stages.backbones.timm_table import Entry
 from avpipe.stages.backbones.timm_weights import build, hash_tensors
@@ -58,7 +58,7 @@ class TimmModel:
         pictures = self._front(torch.from_numpy(batch).to(self._device))
         with autocast(self._precision, self._device):
             found = self._run(pictures)
-        return {tap: self._rows(tap, tokens.float()).cpu().numpy() for tap, tokens in found.items()}
+        return to_host({tap: self._rows(tap, tokens.float()) for tap, tokens in found.items()})
 
 
 class Tapped(nn.Module):

@@ -1,4 +1,4 @@
-"""What `bench train` runs in fresh interpreters: `python -m avpipe.stages.bench.child ORDER RESULT PARENT`."""
+"""What benches run in fresh interpreters: `python -m avpipe.stages.bench.child ORDER RESULT PARENT`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def main(order_file: str, result_file: str, parent: str) -> int:
         Path("/proc/self/oom_score_adj").write_text(LIKELY_VICTIM)
     order = json.loads(Path(order_file).read_text())
     try:
-        result = {"make": _make, "row": _row}[order.pop("do")](order)
+        does = {"make": _make, "row": _row, "together": _together, "alone": _alone}
+        result = does[order.pop("do")](order)
     except AvpipeError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
@@ -52,6 +53,20 @@ def _row(order: dict[str, Any]) -> dict[str, Any]:
     from avpipe.stages.bench.measure import RowOrder, measure_row
 
     return measure_row(RowOrder(**order))
+
+
+def _together(order: dict[str, Any]) -> dict[str, Any]:
+    from avpipe.stages.bench.extract_measure import measure_together
+    from avpipe.stages.bench.extract_order import ExtractOrder
+
+    return measure_together(ExtractOrder(**order))
+
+
+def _alone(order: dict[str, Any]) -> dict[str, Any]:
+    from avpipe.stages.bench.extract_measure import measure_alone
+    from avpipe.stages.bench.extract_order import ExtractOrder
+
+    return measure_alone(ExtractOrder(**order))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,7 @@ Imports no torch: every row has a process and thus all memory to itself.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +18,7 @@ from avpipe.pipeline.errors import EnvironmentLacking, UsageError, unknown_name
 from avpipe.pipeline.lifetime import orderly_end
 from avpipe.stages.bench.material import dataset_of, facts_of_pair, job_of, require_room
 from avpipe.stages.bench.pairs import ROWS, pair_of, rows_of, settings_of
+from avpipe.stages.bench.process import in_a_process
 from avpipe.stages.bench.ratios import TIMES, ratios
 
 RESIDENCIES = ("disk", "ram", "gpu")
@@ -137,7 +135,7 @@ def _pair(bench: TrainBench, pair: str, folder: Path) -> tuple[list[dict[str, An
     require_room(folder, job_of(pair_of(pair), folder, one_clip, bench.device), bench.clips * bench.segments)
     progress.say(f"{pair}: {bench.clips} clips of {bench.segments} segments are made and extracted in {folder}")
     common = {"folder": str(folder), "clips": bench.clips, "segments": bench.segments}
-    made, reason = _in_a_process(folder, {"do": "make", "pair": pair, "device": bench.device, **common})
+    made, reason = in_a_process(folder, {"do": "make", "pair": pair, "device": bench.device, **common})
     if made is None:
         raise EnvironmentLacking(f"{pair}: {reason}")
     common |= {"do": "row", "device": made["device"], "steps": bench.steps, "seconds": bench.seconds}
@@ -148,7 +146,7 @@ def _pair(bench: TrainBench, pair: str, folder: Path) -> tuple[list[dict[str, An
             name, batch, place = each
             if each not in failed:
                 order = {"row": name, "batch": batch, "residency": place, "threads": bench.threads, **common}
-                result, reason = _in_a_process(folder, order)
+                result, reason = in_a_process(folder, order)
                 if result is None:
                     failed[each] = {"name": name, "pair": pair, "batch": batch, "residency": place, "reason": reason}
                     progress.say(f"{pair} {name}, batch {batch}: {reason}")
@@ -172,18 +170,3 @@ def _row(pair: str, planned: Planned, rounds: list[dict[str, Any]]) -> dict[str,
     times = {f"{kind}_s": round(median(each[f"{kind}_s"] for each in rounds), 5) for kind in TIMES}
     steps = sum(each["steps"] for each in rounds)
     return {"name": name, "pair": pair, "batch": batch, "residency": place, **most, **times, "steps": steps}
-
-
-def _in_a_process(folder: Path, order: dict[str, Any]) -> tuple[dict[str, Any] | None, str]:
-    """What a fresh interpreter gives for an order; or None, and why in one line."""
-    asked, result, said = folder / "order.json", folder / "result.json", folder / "errors.txt"
-    asked.write_text(json.dumps(order))
-    result.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "avpipe.stages.bench.child", str(asked), str(result), str(os.getpid())]
-    with said.open("wb") as errors:
-        code = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, check=False).returncode
-    if code == 0:
-        return json.loads(result.read_text()), ""
-    lines = said.read_text(errors="replace").strip().splitlines()
-    killed = f"killed by signal {-code}{', as where memory runs out' if code == -9 else ''}"
-    return None, killed if code < 0 else (lines[-1] if lines else f"ended with {code}")

@@ -113,7 +113,12 @@ class ParsingHead(nn.Module):
 
 
 def parsing_loss(
-    output: ParsingOutput, labels: Tensor, modalities: tuple[str, ...], smoothing: float, counted: Tensor
+    output: ParsingOutput,
+    labels: Tensor,
+    modalities: tuple[str, ...],
+    smoothing: float,
+    counted: Tensor,
+    real: Tensor | None = None,
 ) -> Tensor:
     """Binary cross-entropy of whole videos: of both modalities together, and of each by itself.
 
@@ -126,16 +131,18 @@ def parsing_loss(
         modalities: names of the modalities in `output`, in order.
         smoothing: s; visual labels y become (1 - s) y + s / 2 (published: 0.1).
         counted: bool `[B]`, clips that count.
+        real: bool `[B, M]`, clips that count for a modality by itself, in the order of `modalities`; None: all of them.
 
     Returns:
         a scalar, the mean over clips that count; 0 (with gradients 0) where none does.
     """
-    terms = [_entropy(output.video, labels)]
+    terms, shares = [_entropy(output.video, labels)], [counted]
     for place, modality in enumerate(modalities):
         share = smoothing if modality == "visual" else 0.0
         terms.append(_entropy(output.modality[:, place], labels * (1 - share) + 0.5 * share))
-    total = torch.stack(terms).sum(dim=0)
-    return (total * counted).sum() / counted.sum().clamp_min(1)
+        shares.append(counted if real is None else counted & real[:, place])
+    total = (torch.stack(terms) * torch.stack(shares)).sum(dim=0)
+    return total.sum() / counted.sum().clamp_min(1)
 
 
 def _entropy(probability: Tensor, target: Tensor) -> Tensor:

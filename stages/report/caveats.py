@@ -139,7 +139,8 @@ def _scoring(sources: Sources) -> list[str]:
     if missing := sources.metrics["missing"]:
         total = counted(sources.metrics["samples"], "sample")
         be = "has no features; it scores" if missing == 1 else "have no features; they score"
-        notes.append(f"{missing} of {total} {be} as nothing found.")
+        told = "`avpipe quarantine ls` tells of clips that could not be used."
+        notes.append(f"{missing} of {total} {be} as nothing found. {told}")
     if bare := sources.metrics.get("unlabelled"):
         be = "has no annotation and is" if bare == 1 else "have no annotation and are"
         notes.append(f"{counted(bare, 'more sample')} of {sources.split} {be} not scored.")

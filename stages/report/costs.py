@@ -10,12 +10,15 @@ from avpipe.stages.report.sources import Sources
 
 WORK = {
     "decode": "decoding, in processes of its own beside the rest",
-    "wait": "waiting for decoded clips",
+    "read": "reading stored frames and samples, beside the rest",
+    "wait": "the backbones' waiting for decoded clips",
     "backbone": "the frozen backbones",
-    "write": "writing and committing",
+    "encode": "storage types and statistics, beside the rest",
+    "write": "writing, beside the rest",
+    "commit": "syncing to disk, beside the rest",
     "import": "reading released features, writing and committing",
 }
-"""Kinds of work that the records of a cache count, see `extract_unit.WORK_KINDS`."""
+"""Kinds of work that the records of a cache count, see `stage_clock.STAGES`."""
 
 
 def rows(sources: Sources, parameters: int, spent: dict[str, float]) -> list[dict[str, Any]]:

@@ -71,10 +71,13 @@ class ParsingTask:
         return maps[0], maps[1]
 
     def loss(self, output: ParsingOutput, batch: FeatureBatch) -> Tensor:
-        """See `parsing_loss`; clips without any segment of real content are left out."""
+        """See `parsing_loss`; clips without any segment of real content are left out, and of those with some in one
+        modality alone the other's own term: its label is not that of a stand-in."""
         device = output.video.device
         labels, counted = self._labels[list(batch.indices)].to(device), batch.valid.any(dim=1).to(device)
-        return parsing_loss(output, labels, self.config.modalities, self.config.smoothing, counted)
+        names = self.config.modalities
+        real = torch.stack([batch.real.get(m, batch.valid).any(dim=1) for m in names], dim=1).to(device)
+        return parsing_loss(output, labels, names, self.config.smoothing, counted, real)
 
     def predictions(self, output: ParsingOutput, batch: FeatureBatch) -> list[Parsed]:
         """Probabilities of each sample's own segments."""

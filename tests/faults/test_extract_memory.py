@@ -55,7 +55,7 @@ def _peak(root: Path, cache: Path, log: Path, segments: int) -> int:
     return peak
 
 
-@pytest.mark.parametrize("clips", [4, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("clips", [6, pytest.param(40, marks=pytest.mark.slow)])
 def test_ten_times_the_data_in_ten_times_the_unit(tiny_ave, tmp_path, clips):
     videos = [tiny_ave.video(name) for name in tiny_ave.ids]
     peaks, sizes = [], []

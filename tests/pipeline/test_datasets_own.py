@@ -287,9 +287,21 @@ def test_what_is_worth_knowing_of_a_table_is_noted(table, tmp_path):
     notes = [(f.kind, f.where.rpartition("/")[2], f.done) for f in table(f"{head}events\n{rows}").findings]
     assert notes == [
         ("no-events", "mine.csv", "there is nothing to learn"),
-        ("one-modality", "mine.csv line 4", "extraction will quarantine it, but with --modality audio"),
-        ("one-modality", "mine.csv line 5", "extraction will quarantine it, but with --modality audio"),
-        ("one-modality", "mine.csv line 3", "extraction will quarantine it, but with --modality visual"),
+        (
+            "one-modality",
+            "mine.csv line 4",
+            "extraction will quarantine it, but with --modality audio or --missing-video blank",
+        ),
+        (
+            "one-modality",
+            "mine.csv line 5",
+            "extraction will quarantine it, but with --modality audio or --missing-video blank",
+        ),
+        (
+            "one-modality",
+            "mine.csv line 3",
+            "extraction will quarantine it, but with --modality visual or --missing-audio silence",
+        ),
     ]
     assert [f.kind for f in table(f"{head}masks\n{rows}").findings] == ["no-masks", *["one-modality"] * 3]
 

@@ -6,9 +6,14 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+import soundfile
+from flash import Kind
+from flash import make as make_flash
 
+from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import MediaSpec, decode_clip
+from avpipe.pipeline.media.sound import file_sound
 from avpipe.pipeline.timeline import Timeline
 
 HEIGHT, WIDTH, BITS = 64, 96, 8
@@ -119,6 +124,14 @@ def test_decord_is_not_believed_where_an_edit_list_hides_frames(tmp_path):
     assert "starts at -0.440 s" in clip.provenance["frames_note"]
 
 
+def test_decord_is_not_believed_where_a_packet_gives_no_frame(tmp_path):
+    """QuickTime animation writes an empty packet for a frame like the last one; decord counts it and shows the next."""
+    kind = Kind(video="qtrle", pixels="argb", options={})
+    found = decoded(make_flash(tmp_path / "a.mov", kind), segments=4)
+    assert found.provenance["frames"].startswith("pyav")
+    assert "decord fails while decoding" in found.provenance["frames_note"]
+
+
 def test_outside_the_video_the_nearest_frame_stands_in(tmp_path):
     path = make(tmp_path / "late.mp4", video_at=0.6, seconds=2)
     for decoder in ("decord", "pyav"):
@@ -134,6 +147,34 @@ def test_late_audio_is_silence_at_first(tmp_path):
     clip = decoded(make(tmp_path / "late.mp4", audio_at=0.7))
     assert clip.masks["audio"][:4].tolist() == [False, False, False, True]  # 0.75 to 1.0 is the first that is filled
     assert not clip.samples[:2].any()
+
+
+def test_no_drift_where_a_segment_is_no_whole_number_of_samples(tmp_path):
+    """A third of a second at 16 kHz: 5333 and a third. By rounding alone 5 minutes would drift by 19 ms."""
+    wave = np.zeros(300 * 16_000, np.int16)
+    clicks = [round(at * 16_000 / 3) + 100 for at in range(0, 900, 50)]
+    wave[clicks] = 20_000
+    soundfile.write(tmp_path / "a.wav", wave, 16_000)
+    samples = file_sound(tmp_path / "a.wav", Timeline(segment_seconds=1 / 3), 900).samples
+    assert samples.shape == (900, 5333)
+    assert [int(row.argmax()) for row in samples[::50]] == pytest.approx([100] * 18, abs=1)
+
+
+def test_a_clock_that_jumps_in_a_transport_stream_is_refused(tmp_path):
+    """In a file of another kind a picture that stands still for minutes is one."""
+    for name in ("a.ts", "a.mkv"):
+        with av.open(str(tmp_path / name), "w") as container:
+            stream = container.add_stream("libx264", rate=25, options={"bf": "0"})
+            stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+            for number in range(50):
+                frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
+                frame.pts, frame.time_base = number + (number >= 25) * 2500, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    spec = MediaSpec(Timeline(segment_seconds=10.0), (HEIGHT, WIDTH), audio=False)
+    with pytest.raises(InputRejected, match=r"time stamps jump from \d\.\d\d s to 10\d\.\d\d s"):
+        decode_clip(Clip("a", 12, video=tmp_path / "a.ts"), spec)
+    assert number_of(decode_clip(Clip("a", 12, video=tmp_path / "a.mkv"), spec).frames[5]) == 24
 
 
 def test_a_gap_in_the_sound_stays_a_gap(tmp_path):

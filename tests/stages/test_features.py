@@ -71,7 +71,9 @@ def test_segments_without_content_in_any_modality_are_not_valid(mixed):
     rows = store.clips["clip0"]
     masks = {"audio": np.array([True, False, False]), "visual": np.array([False, True, False])}
     store.clips["clip0"] = replace(rows, masks=masks)
-    assert ClipFeatures(store, [sample("clip0", 3)])[0].valid.tolist() == [[True, True, False]]
+    batch = ClipFeatures(store, [sample("clip0", 3)])[0]
+    assert batch.valid.tolist() == [[True, True, False]]
+    assert {m: real.tolist() for m, real in batch.real.items()} == {m: [mask.tolist()] for m, mask in masks.items()}
 
 
 def test_training_reads_no_segment_behind_the_last_mask(mixed):

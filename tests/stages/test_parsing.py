@@ -154,6 +154,19 @@ def test_the_loss_is_the_published_sum(generator):
     assert (nothing.video.grad == 0).all()
 
 
+def test_a_stand_in_does_not_learn_the_label_of_its_clip(generator):
+    made = output(generator, 2, 4)
+    found = ParsingOutput(made.segment, made.video.requires_grad_(), made.modality.requires_grad_())
+    asked = batch([0, 1], [[True] * 4] * 2)
+    silent = {"audio": torch.tensor([[False] * 4, [True] * 4]), "visual": torch.ones(2, 4, dtype=torch.bool)}
+    usual = ParsingTask(SAMPLES, 3).loss(found, asked)
+    assert ParsingTask(SAMPLES, 3).loss(found, replace(asked, real=dict.fromkeys(BOTH, asked.valid))) == usual
+    ParsingTask(SAMPLES, 3).loss(found, replace(asked, real=silent)).backward()
+    learned = found.modality.grad.abs().sum(dim=2) > 0
+    assert learned.tolist() == [[place != BOTH.index("audio") for place in range(2)], [True, True]]
+    assert found.video.grad.abs().sum(dim=1).gt(0).all()
+
+
 def test_training_reads_weak_labels_alone(generator):
     weak = [replace(sample, audio_events=None, visual_events=None) for sample in SAMPLES]
     other = [replace(sample, audio_events=(Event(1, 0, 2),), visual_events=()) for sample in SAMPLES]

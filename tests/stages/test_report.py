@@ -599,7 +599,8 @@ def test_missing_samples_are_listed_and_shown_last(make_toy, tmp_path):
     (missing,) = [clip for clip in document.data["clips"] if not clip["held"]]
     assert missing["id"] == json.loads((run / "metrics.json").read_text())["missing_samples"][0]
     assert not missing["detail"]
-    assert "1 of 8 samples has no features; it scores as nothing found." in document.data["notes"]
+    told = "`avpipe quarantine ls` tells of clips that could not be used."
+    assert f"1 of 8 samples has no features; it scores as nothing found. {told}" in document.data["notes"]
     assert made(run, clips=8)[1].planned[-1].index == 1
 
 

@@ -5,18 +5,21 @@ import shutil
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from avpipe.pipeline import progress
 from avpipe.pipeline.errors import AvpipeError, CacheMismatch, CorruptionFound, UsageError
+from avpipe.pipeline.manifest import Sample
 from avpipe.stages import checkpoint, runs
 from avpipe.stages.best import best_epoch, selected_by
 from avpipe.stages.config import TrainConfig
 from avpipe.stages.evaluate import evaluate
 from avpipe.stages.optimizer import learning_rate
 from avpipe.stages.train import TrainOptions, train
+from avpipe.stages.train_inputs import say_missing
 from avpipe.stages.train_loop import Trainer
 
 SMALL = ("width=16", "rank=16", "heads=4", "meta_tokens=2")
@@ -238,6 +241,16 @@ def test_missing_samples_are_left_out_with_one_line(make_toy, tmp_path, said):
     assert any(line.startswith("4 of 24 training samples have no features (0:aclip") for line in said)
     assert any(line.startswith("1 of 8 validation samples have no features") for line in said)
     assert len(epochs_of(run)) == 1
+
+
+def test_missing_samples_whose_clips_could_not_be_used_are_counted(said, tmp_path):
+    samples = [Sample(f"{i}", f"clip {i // 2}", "train") for i in range(6)]
+    cache = SimpleNamespace(path=tmp_path, quarantined=lambda: [SimpleNamespace(clip="clip 0")])
+    say_missing("training", cache, samples, [], "left out")
+    say_missing("training", cache, samples, ["4", "5"], "left out")
+    assert [line.partition(" have ")[0] for line in said] == ["2 of 6 training samples"]
+    say_missing("training", cache, samples, ["0", "1", "4"], "left out")
+    assert said[2] == f"1 of their clips could not be used; `avpipe quarantine ls --cache {tmp_path}` says why"
 
 
 def test_says_what_is_lacking(make_toy, toy_events, toy_masks, tmp_path, monkeypatch):

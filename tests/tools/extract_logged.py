@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from functools import partial
 
@@ -56,7 +57,7 @@ def _stop_before(owner: object, name: str) -> None:
 
 
 def _stop() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # to the process, this thread might run on for a moment
 
 
 def _log_clips(path: str) -> None:

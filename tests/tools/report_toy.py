@@ -41,7 +41,8 @@ MECHANISMS = (
 )
 NOTES = (
     "Random weights in the audio and the visual backbone: scores do not say what a method is worth.",
-    "2 of 12 samples have no features; they score as nothing found.",
+    "2 of 12 samples have no features; they score as nothing found. `avpipe quarantine ls` tells of clips that could "
+    "not be used.",
     "Not shown beside this run: one, two (not scored on test since it was trained; `avpipe evaluate` does that).",
     "Not shown beside this run: three (trained on other features, or on the cache before it changed).",
 )

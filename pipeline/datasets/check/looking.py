@@ -36,7 +36,7 @@ class Lookout:
     """
 
     def __init__(self, workers: int, quick: bool = False) -> None:
-        self._quick, self._pool = quick, None
+        self.quick, self._pool = quick, None
         if workers > 0 and not quick:  # first bytes need no library that could crash
             self._pool = DecodePool(
                 MediaSpec(Timeline(), None, audio=True),
@@ -44,6 +44,7 @@ class Lookout:
                 deadline_seconds=DEADLINE_SECONDS,
                 memory_limit_bytes=MEMORY_LIMIT_BYTES,
                 decode=look_at_batch,
+                content=False,
             )
         self._open = contextlib.ExitStack()
 
@@ -65,7 +66,7 @@ class Lookout:
         if self._pool is None:
             seen = {}
             for path, role in files.items():
-                seen[path] = look(role, path, self._quick)
+                seen[path] = look(role, path, self.quick)
                 task.advance()
             return seen
         return self._in_processes(self._pool, files, task)

@@ -23,6 +23,7 @@ from avpipe.pipeline.datasets.check.masks import formats, sizes, strange_values
 from avpipe.pipeline.datasets.check.report import Report
 from avpipe.pipeline.datasets.check.rows import TableRows, left_out
 from avpipe.pipeline.datasets.check.strays import strays
+from avpipe.pipeline.datasets.check.sums import wrong_sums
 from avpipe.pipeline.datasets.check.wanted import Wanted, wanted_files
 from avpipe.pipeline.datasets.overrides import read_overrides
 from avpipe.pipeline.datasets.registry import find, load_dataset, locate, manifest_of, names
@@ -93,6 +94,8 @@ def check(request: Request, lookout: Lookout) -> Report:
         *(Finding(look.kind, str(path), look.what) for path, look in seen.items() if look.kind),
         *_beside_others(dataset, wanted, folders, seen),
     ]
+    if not lookout.quick:
+        of_files += wrong_sums(dataset, {finding.where for finding in missing})
     shared = leakage(dataset)
     findings = [
         *rows.told_once(_of_annotations(dataset, wanted, missing), of_files),

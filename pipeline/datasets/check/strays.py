@@ -11,6 +11,7 @@ from pathlib import Path
 from avpipe.pipeline.datasets.check.folders import FOLDER, Folders, is_junk
 from avpipe.pipeline.datasets.check.look import MASK, PICTURE
 from avpipe.pipeline.datasets.check.wanted import Wanted, number_of, short_name
+from avpipe.pipeline.datasets.checksums import FILE_NAME
 from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Dataset
@@ -45,7 +46,8 @@ def strays(
     tokens = {part for token in _ID_TEXT.findall(rows) for part in (token, token.rpartition("/")[2])}
     ids = tokens | {token[:_YOUTUBE_ID] for token in tokens}
     inside = _by_folder(wanted)
-    known = _with_parents({*named, *map(_absolute, inside), *map(_absolute, misplaced)})
+    sums = _absolute(dataset.root / FILE_NAME)
+    known = _with_parents({*named, sums, *map(_absolute, inside), *map(_absolute, misplaced)})
     layout = _of_layout(inside, folders)
     findings: list[Finding] = []
     for folder, files in inside.items():

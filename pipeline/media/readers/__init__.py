@@ -10,7 +10,8 @@ from __future__ import annotations
 from avpipe.pipeline.media.readers.contract import Reader, Shown, load
 from avpipe.pipeline.media.readers.decord_reader import read_decord
 from avpipe.pipeline.media.readers.pyav_reader import read_pyav
+from avpipe.pipeline.media.readers.torchcodec_reader import read_torchcodec
 
-READERS: dict[str, Reader] = {"decord": read_decord, "pyav": read_pyav}
+READERS: dict[str, Reader] = {"decord": read_decord, "pyav": read_pyav, "torchcodec": read_torchcodec}
 
 __all__ = ["READERS", "Reader", "Shown", "load"]

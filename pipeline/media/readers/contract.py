@@ -48,8 +48,9 @@ def load(module: str, hint: str) -> Any:
     """
     try:
         return import_module(module)
-    except (ImportError, OSError) as error:
-        raise EnvironmentLacking(f"decoder {module!r} cannot be imported: {error} ({hint})") from error
+    except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: torchcodec without FFmpeg
+        reason = next(iter(str(error).splitlines()), "")
+        raise EnvironmentLacking(f"decoder {module!r} cannot be imported: {reason} ({hint})") from error
 
 
 def typical_step(starts: np.ndarray, video: VideoFacts) -> float:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
 from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, load, typical_step
+from avpipe.pipeline.media.signs import damage, native_lines
 
 # Containers that lead back to their first frame. In an MPEG transport stream decord rewinds to a later key frame, and
 # shows frame 16 as frame 0.
 _REWINDABLE = frozenset({"mov", "matroska", "avi", "flv"})
+
+# Where a decoder gives no frame for a packet, decord's picture i is not that of time stamp i, and only at the end does
+# it notice and repeat the last one (QuickTime animation with equal frames, MPEG-4 with frames that are not coded).
+_NONE_MADE_UP = 1e-9  # of all frames; decord takes 0 for "any number"
+_STEADY = frozenset({"h264", "hevc", "vp8", "vp9"})  # a frame for every packet: no need to see the end
+
+_AV_LOG_PRINT_LEVEL = 2
 
 
 def read_decord(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shrink: Shrink) -> Shown:
@@ -29,14 +39,36 @@ def read_decord(facts: MediaFacts, video: VideoFacts, times: Sequence[float], sh
         shrink: applied to each picture, uint8 [H, W, 3] RGB.
 
     Raises:
-        CannotVouch: decord failed, its time stamps disagree with the container, or it cannot rewind such a container.
+        CannotVouch: decord failed, its FFmpeg logged an error, its time stamps disagree with the container, or it
+            cannot rewind such a container.
         EnvironmentLacking: decord is not installed.
     """
     if facts.container.split(",")[0] not in _REWINDABLE:
         raise CannotVouch(f"decord does not find the first frame of {facts.container!r} files")
     decord = load("decord", "decord has no wheel for this machine? use the decoder `pyav`")
+    _print_levels(decord)
+    decord.logging.set_level(decord.logging.INFO)  # the level at which its FFmpeg admits that it conceals damage
     try:
-        reader = decord.VideoReader(str(facts.path), num_threads=1)
+        with native_lines() as lines:  # it gives no flag of a damaged frame, nor raises
+            shown = _read(decord, facts, video, times, shrink)
+            said = damage(lines())
+    finally:
+        decord.logging.set_level(decord.logging.QUIET)
+    if said is not None:
+        raise CannotVouch(f"decord: {said}")
+    return shown
+
+
+def _print_levels(decord: Any) -> None:
+    """Has decord's own FFmpeg print each line with its level. Where that is not found, every line counts as an error,
+    and PyAV is asked more often."""
+    for library in Path(decord.__file__).parent.with_name("decord.libs").glob("libavutil*"):
+        ctypes.CDLL(str(library)).av_log_set_flags(_AV_LOG_PRINT_LEVEL)
+
+
+def _read(decord: Any, facts: MediaFacts, video: VideoFacts, times: Sequence[float], shrink: Shrink) -> Shown:
+    try:
+        reader = decord.VideoReader(str(facts.path), num_threads=1, fault_tol=_NONE_MADE_UP)
         stamps = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
     except Exception as error:  # decord raises its own, RuntimeError and AssertionError alike
         raise CannotVouch(f"decord cannot open it ({_message(error)})") from error
@@ -47,6 +79,9 @@ def read_decord(facts: MediaFacts, video: VideoFacts, times: Sequence[float], sh
     indices = [max(0, int(index)) for index in held]
     try:
         frames = {index: shrink(picture) for index, picture in _in_order(reader, sorted(set(indices)))}
+        if video.codec not in _STEADY:
+            for _ in range(len(reader) - 1 - max(indices)):
+                reader.next()  # raises where frames run out before time stamps do
     except CannotVouch:
         raise
     except Exception as error:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from avpipe.pipeline.media.container import open_media
-from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
+from avpipe.pipeline.media.probe import BROADCAST, JUMP_SECONDS, CannotVouch, MediaFacts, VideoFacts
 from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, typical_step
+from avpipe.pipeline.media.signs import damage, libav_lines
 
 
 def read_pyav(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shrink: Shrink) -> Shown:
@@ -18,62 +20,92 @@ def read_pyav(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shri
     Args, Returns: as `read_decord`.
 
     Raises:
-        CannotVouch: decoding failed or flagged damage, time stamps do not advance, or frames end too early.
+        CannotVouch: decoding failed, flagged damage or logged an error up to the last wanted frame; time stamps do not
+            advance, or frames end too early.
     """
+    import av
+
+    try:
+        with open_media(facts.path) as container:
+            stream = container.streams[video.index]
+            stream.codec_context.thread_count = 1  # processes run side by side already; and see `libav_lines`
+            with libav_lines() as lines:  # from here on: what is odd about a container as such need not harm pictures
+                shown = _read(_decoded(container, stream), facts.container, video, times, shrink)
+                said = damage(lines())
+    except av.error.FFmpegError as error:
+        raise CannotVouch(f"PyAV fails: {error.strerror or error}") from error
+    if said is not None:
+        raise CannotVouch(f"PyAV: {said}")
+    return shown
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[tuple[Any, float | None]]:
+    """Frames with their starts in seconds, None where a frame has no time stamp.
+
+    AVI has no presentation times, and with B-frames FFmpeg's are made up: some a frame late, some out of order. But its
+    packets lie at an even rate, and frames are shown at that rate: the nth frame begins where the nth packet lies.
+    """
+    if container.format.name != "avi":
+        for frame in container.decode(stream):
+            yield frame, None if frame.pts is None else float(frame.pts * frame.time_base)
+        return
+    places: deque[float] = deque()
+    for packet in container.demux(stream):
+        if packet.dts is not None:
+            places.append(float(packet.dts * packet.time_base))
+        for frame in packet.decode():
+            yield frame, places.popleft() if places else None
+
+
+def _read(
+    decoded: Iterable[tuple[Any, float | None]],
+    container: str,
+    video: VideoFacts,
+    times: Sequence[float],
+    shrink: Shrink,
+) -> Shown:
     import av
 
     starts: list[float] = []
     frames: list[np.ndarray] = []
-    failure = ""
     held: Any = None
     picture: np.ndarray | None = None  # of `held`, once it is wanted
-    try:
-        for frame in _decoded(facts, video):
-            start = _start(frame, starts)
-            while held is not None and len(frames) < len(times) and start > times[len(frames)] + ROUNDING_SECONDS:
-                picture = shrink(_upright(held)) if picture is None else picture
-                frames.append(picture)
-            if len(frames) == len(times):
-                break
-            starts.append(start)
-            held, picture = frame, None
-    except av.error.FFmpegError as error:
-        failure = f": {error.strerror or error}"
+    for frame, stamp in decoded:
+        start = _checked(frame, stamp, starts, container)
+        while held is not None and len(frames) < len(times) and start > times[len(frames)] + ROUNDING_SECONDS:
+            picture = shrink(_upright(held)) if picture is None else picture
+            frames.append(picture)
+        if len(frames) == len(times):
+            break
+        starts.append(start)
+        held, picture = frame, None
     frame_seconds = typical_step(np.asarray(starts), video)
     if len(frames) < len(times):
-        _check_end(starts, frame_seconds, video, times[-1], failure)
+        _check_end(starts, frame_seconds, video, times[-1])
         last = shrink(_upright(held)) if picture is None else picture
         frames += [last] * (len(times) - len(frames))
     return Shown(frames, starts[0], starts[-1] + frame_seconds, frame_seconds, f"pyav {av.__version__}")
 
 
-def _decoded(facts: MediaFacts, video: VideoFacts) -> Iterator[Any]:
-    with open_media(facts.path) as container:
-        stream = container.streams[video.index]
-        stream.codec_context.thread_count = 1  # processes run side by side already
-        yield from container.decode(stream)
-
-
-def _start(frame: Any, earlier: list[float]) -> float:
-    if frame.pts is None:
+def _checked(frame: Any, stamp: float | None, earlier: list[float], container: str) -> float:
+    if stamp is None:
         raise CannotVouch(f"PyAV: frame {len(earlier)} has no time stamp")
-    start = float(frame.pts * frame.time_base)
     if frame.is_corrupt:
-        raise CannotVouch(f"PyAV: the frame at {start:.2f} s is damaged")
-    if earlier and start <= earlier[-1]:
+        raise CannotVouch(f"PyAV: the frame at {stamp:.2f} s is damaged")
+    if earlier and stamp <= earlier[-1]:
         raise CannotVouch(f"PyAV: time stamps do not advance after {earlier[-1]:.3f} s")
-    return start
+    if earlier and container in BROADCAST and stamp - earlier[-1] > JUMP_SECONDS:
+        raise CannotVouch(f"PyAV: time stamps jump from {earlier[-1]:.2f} s to {stamp:.2f} s")
+    return stamp
 
 
-def _check_end(starts: list[float], frame_seconds: float, video: VideoFacts, wanted: float, failure: str) -> None:
+def _check_end(starts: list[float], frame_seconds: float, video: VideoFacts, wanted: float) -> None:
     """Decoding ended before the last wanted time: fine only where the video ends there by its own account."""
     if not starts:
-        raise CannotVouch(f"PyAV decodes no frame{failure}")
+        raise CannotVouch("PyAV decodes no frame")
     end = starts[-1] + frame_seconds
-    declared = end if video.end_seconds is None else video.end_seconds
-    short = end < min(declared, wanted) - max(0.1, 2 * frame_seconds)
-    if short or (failure and video.end_seconds is None):
-        raise CannotVouch(f"PyAV: frames end at {end:.2f} s, the container says {declared:.2f} s{failure}")
+    if video.end_seconds is not None and end < min(video.end_seconds, wanted) - max(0.1, 2 * frame_seconds):
+        raise CannotVouch(f"PyAV: frames end at {end:.2f} s, the container says {video.end_seconds:.2f} s")
 
 
 def _upright(frame: Any) -> np.ndarray:
