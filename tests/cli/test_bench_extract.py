@@ -109,7 +109,6 @@ def test_the_slow_stage_is_the_bound(tmp_path, here, monkeypatch, slow):
     assert row["bound"] == slow
     assert row[f"{slow}_alone_s"] > 3 * slow_media.SECONDS
     assert row["ratio"] == pytest.approx(row["wall_s"] / row[f"{slow}_alone_s"], abs=0.01)
-    assert row["alone_cpu_s"] < row[f"{slow}_alone_s"]
 
 
 def test_bad_clips_are_left_out_of_all_measurements(tmp_path, monkeypatch, here):
@@ -194,6 +193,7 @@ def test_a_disturbed_run_is_named(monkeypatch, capsys):
     assert set(bench_extract.COLUMNS) <= FIELDS
 
 
+@pytest.mark.alone  # the tests beside it may be its children, too
 def test_time_of_children_counts_and_is_told_apart_from_that_of_others():
     work = "import time\nwhile time.process_time() < 0.3: pass\n"
     command = [sys.executable, "-S", "-c", work]

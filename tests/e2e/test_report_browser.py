@@ -99,7 +99,7 @@ def test_notes_show_code_and_fold_what_is_not_shown(opened, reports, tmp_path):
     assert not note.get_by_text("one, two").is_visible()
     note.locator("summary").click()
     assert note.get_by_text("one, two").is_visible()
-    assert note.locator("code").all_inner_texts() == ["avpipe evaluate"]
+    assert note.locator("code").all_inner_texts() == ["avpipe quarantine ls", "avpipe evaluate"]
     assert "`" not in note.inner_text()
     toy = Toy("events", clips=1, details=0)
     toy.data["notes"] = ["Not shown beside this run: one (cannot be read)."]
