@@ -22,7 +22,7 @@ MUCH = 0.1
 def extract_command(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the dataset's reading: segments=10 ..."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the dataset's reading: segments=10 ..."),
     ] = None,
     rows: Annotated[
         str, typer.Option(help="Names joined by commas, such as decode_bound,backbone_bound. [default: all]")
@@ -38,10 +38,12 @@ def extract_command(
         str | None,
         typer.Option(help="Of both, as `extract` has them. [default: random:0 for clips made here]"),
     ] = None,
+    visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone alone.")] = None,
+    audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone alone.")] = None,
     layers: Annotated[str | None, typer.Option(help="all, last:K, stages, or names joined by commas.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Segments per backbone call.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
+    decoder: Annotated[str, typer.Option(help="Decoder of video files: decord, pyav or torchcodec.")] = "decord",
     decoders: Annotated[int, typer.Option(help="Processes that decode; 0: as many as suit this machine.")] = 0,
     folder: Annotated[Path | None, typer.Option(help="Where the files go; default: the folder of temporaries.")] = None,
     json: JsonOption = False,
@@ -64,6 +66,8 @@ def extract_command(
         visual=visual,
         audio=audio,
         weights=weights,
+        visual_weights=visual_weights,
+        audio_weights=audio_weights,
         layers=layers,
         batch=batch,
         device=device,

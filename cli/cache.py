@@ -11,7 +11,8 @@ import typer
 
 from avpipe.cli import render
 from avpipe.cli.rejections import command, rejection_lines
-from avpipe.pipeline import progress
+from avpipe.cli.stand_ins import stand_in_line
+from avpipe.pipeline import interrupt, progress
 from avpipe.pipeline.errors import CorruptionFound, InputRejected
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from avpipe.pipeline.cache.repair import RepairReport
     from avpipe.pipeline.cache_import import ImportSummary
 
-EXIT_INTERRUPTED = 130
 LISTED = 20
 """Notes that an import lists."""
 
@@ -56,6 +56,7 @@ def cache_meant(cache: Path | None, dataset: str | None) -> Path:
 def show_command(cache: CacheOption = None, dataset: DatasetOption = None, json: JsonOption = False) -> None:
     """Show what a cache holds: clips, backbones, arrays, bytes, settings, content hash."""
     from avpipe.pipeline.cache import open_cache
+    from avpipe.pipeline.media.policies import policies_of
     from avpipe.stages.backbones.wording import described, in_words
     from avpipe.stages.taps import held_taps
 
@@ -69,11 +70,15 @@ def show_command(cache: CacheOption = None, dataset: DatasetOption = None, json:
     for name in ("path", "clips", "segments", "quarantined", "units"):
         lists = f" ({command('ls', opened.path)})" if name == "quarantined" and summary[name] else ""
         render.line(f"{name:<13} {summary[name]}{lists}")
+    if text := stand_in_line(summary["stand_ins"]):
+        render.line(f"{'stand-ins':<13} {text}")
     render.line(f"{'dataset':<13} {summary['dataset'].get('name', '')}")
     render.line(f"{'size':<13} {render.human_bytes(summary['bytes'])}")
     render.line(f"{'content hash':<13} {summary['content_hash']}")
     for modality, spec in opened.specs.items():
         render.line(f"{modality:<13} {in_words(spec.fields, spec.request, taps[modality])}")
+        if policies := policies_of(modality, spec.fields.get("media", {})):
+            render.line(f"{'':<13} policies {', '.join(f'{name} {choice}' for name, choice in policies.items())}")
         render.line(f"{'':<13} fingerprint {spec.fingerprint[:16]}")
     render.line()
     render.table(
@@ -154,7 +159,7 @@ def gc_command(
 def import_command(
     settings: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the data, such as segments=10 of your own table."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the data, such as segments=10 of your own table."),
     ] = None,
     *,
     dataset: Annotated[str, typer.Option(help="Dataset name, or a table of your own.")],
@@ -202,7 +207,7 @@ def import_command(
         _print_import(summary)
     if summary.left:
         progress.say("interrupted; what was committed is kept: run the same command again to go on")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupt.EXIT_CODE)
     if summary.quarantined:
         raise typer.Exit(InputRejected.exit_code)
 

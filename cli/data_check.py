@@ -77,7 +77,8 @@ def one_name(names: Sequence[str], dataset: str | None) -> str | None:
 
 
 def _print(report: Report, limit: int | None) -> None:
-    render.line(f"{report.name}: {report.root}{' (demo data)' if report.demo else ''}")
+    root = report.root if report.root.name else report.root.absolute()  # not a dot alone
+    render.line(f"{report.name}: {root}{' (demo data)' if report.demo else ''}")
     if report.counts:
         known = any(count.official is not None for count in report.counts)
         columns = ("", "found", "made" if report.demo else "official") if known else ("", "found")

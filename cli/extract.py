@@ -10,15 +10,15 @@ import typer
 
 from avpipe.cli import render
 from avpipe.cli.extract_summary import show_summary
-from avpipe.pipeline import progress
+from avpipe.pipeline import interrupt, progress
 from avpipe.pipeline.errors import InputRejected, UsageError, unknown_name
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS, MEMORY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
     from avpipe.stages.backbones import BackboneChoice
     from avpipe.stages.job import ExtractJob
 
-EXIT_INTERRUPTED = 130
 POLICY_DEFAULT = "[default: the cache's, the dataset's, or {}]"
 WEIGHTS_HELP = (
     "`pretrained` (the model's hub), `random:SEED`, `demo` (tiny ones that ship with avpipe), or a file "
@@ -34,7 +34,7 @@ def extract_command(
     dataset: Annotated[str, typer.Option(help="Name (`avpipe data ls` lists them), or a table: CSV, Parquet, YAML.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the reading: segments=10 segment_seconds=1 ..."),
+        typer.Argument(metavar="KEY=VALUE", help="Settings of the reading: segments=10 segment_seconds=1 ..."),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Folder of the data. [default: $AVPIPE_DATA/NAME, data/NAME]")
@@ -73,14 +73,16 @@ def extract_command(
     dtype: Annotated[
         str, typer.Option(help="Storage type of the tokens: float16, or float32 (arrays <tap>@float32).")
     ] = "float16",
-    decoder: Annotated[str, typer.Option(help="Decoder of video files.")] = "decord",
+    decoder: Annotated[str, typer.Option(help="Decoder of video files: decord, pyav or torchcodec.")] = "decord",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     batch: Annotated[int | None, typer.Option(min=1, help="Segments per backbone call.")] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = 60.0,
+    deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = DEADLINE_SECONDS,
     decoders: Annotated[
         int, typer.Option(min=0, help="Processes that decode side by side; 0: as many as suit this machine.")
     ] = 0,
-    decode_memory: Annotated[int, typer.Option(min=256, help="MiB of memory that one of them may have.")] = 4096,
+    decode_memory: Annotated[
+        int, typer.Option(min=256, help="MiB of memory that one of them may have.")
+    ] = MEMORY_LIMIT_BYTES >> 20,
     short_clip: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +107,9 @@ def extract_command(
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler.")] = None,
     unit_segments: Annotated[int | None, typer.Option(min=1, help="Segments in one unit of a new cache.")] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try quarantined clips again.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be written, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be written, or what hinders it, and stop.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run the backbones over a dataset once and cache every tapped layer. Safe to kill and to run again."""
@@ -271,7 +275,9 @@ def _backbones(job: ExtractJob, origins: Mapping[str, str]) -> list[str]:
 def _show_plan(dataset: Dataset, job: ExtractJob, origins: Mapping[str, str], as_json: bool) -> None:
     from avpipe.pipeline import plan
     from avpipe.stages.backbones.wording import described
+    from avpipe.stages.job import refuse_other_settings
 
+    refuse_other_settings(job)
     estimate = plan.estimate({clip.id: clip.segments for clip in dataset.clips}, job.arrays(), _held(job))
     estimate |= {"dataset": dataset.name, "cache": str(job.cache)}
     if as_json:
@@ -314,6 +320,6 @@ def _extract(dataset: Dataset, job: ExtractJob, as_json: bool, **options: Any) -
     show_summary(summary, as_json)
     if summary.left:
         progress.say("interrupted; what was committed is kept: run the same command again to go on")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupt.EXIT_CODE)
     if summary.quarantined:
         raise typer.Exit(InputRejected.exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from avpipe.cli import render
 from avpipe.cli.rejections import rejection_lines
+from avpipe.cli.stand_ins import stand_in_line
 
 if TYPE_CHECKING:
     from avpipe.stages.extract import ExtractSummary
@@ -29,6 +30,8 @@ def show_summary(summary: ExtractSummary, as_json: bool = False) -> None:
     )
     for text in stage_lines(summary.stages, summary.bottleneck):
         render.line(text)
+    if text := stand_in_line(summary.stand_ins):
+        render.line(f"  {text}")
     for text in rejection_lines(summary.quarantined, place):
         render.line(text)
 

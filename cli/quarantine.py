@@ -12,15 +12,15 @@ import typer
 from avpipe.cli import render
 from avpipe.cli.cache import CacheOption, DatasetOption, JsonOption, cache_meant
 from avpipe.cli.rejections import LISTED, command
-from avpipe.pipeline import progress
+from avpipe.pipeline import interrupt, progress
 from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS, MEMORY_LIMIT_BYTES
 
 if TYPE_CHECKING:
     from avpipe.pipeline.cache.ledger import Ledger
     from avpipe.pipeline.quarantine import Entry
     from avpipe.stages.retry import RetrySummary
 
-EXIT_INTERRUPTED = 130
 KIND_WIDTH = 100
 """Characters of a kind of reason that are shown."""
 
@@ -61,13 +61,13 @@ def ls_command(
         found = {"cache": str(path), "table": table, "quarantined": len(entries), "kinds": groups}
         render.emit_json(found | {"clips": [entry.as_json() for entry in entries]})
         return
-    _show(path, entries)
+    _show(path, entries, len(ledger.quarantined()))
 
 
 @app.command("retry")
 def retry_command(
     clips: Annotated[
-        list[str] | None, typer.Argument(metavar="[CLIP]...", help="Ids; those that begin with - come after --.")
+        list[str] | None, typer.Argument(metavar="CLIP", help="Ids; those that begin with - come after --.")
     ] = None,
     cache: CacheOption = None,
     dataset: Annotated[
@@ -78,10 +78,12 @@ def retry_command(
     ] = None,
     stage: StageOption = None,
     reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Only those whose reason holds this.")] = None,
-    deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = 60.0,
-    decode_memory: Annotated[int, typer.Option(min=256, help="MiB of memory that one decoder may have.")] = 4096,
+    deadline: Annotated[float, typer.Option(help="Seconds that decoding one clip may take.")] = DEADLINE_SECONDS,
+    decode_memory: Annotated[
+        int, typer.Option(min=256, help="MiB of memory that one decoder may have.")
+    ] = MEMORY_LIMIT_BYTES >> 20,
     decoders: Annotated[int, typer.Option(min=0, help="Processes that decode side by side; 0: automatic.")] = 0,
-    decoder: Annotated[str | None, typer.Option(help="Decoder of video files. [default: the cache's]")] = None,
+    decoder: Annotated[str | None, typer.Option(help="decord, pyav or torchcodec. [default: the cache's]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     visual_weights: Annotated[str | None, typer.Option(help="Weights of the visual backbone, if they moved.")] = None,
     audio_weights: Annotated[str | None, typer.Option(help="Weights of the audio backbone, if they moved.")] = None,
@@ -117,7 +119,7 @@ def retry_command(
             decoders=decoders,
             decode_memory_bytes=decode_memory * 2**20,
         )
-    _report(summary, json)
+    _report(summary, json, len(entries))
 
 
 def _ledger(path: Path) -> Ledger:
@@ -127,11 +129,11 @@ def _ledger(path: Path) -> Ledger:
     return Ledger(Layout(path))
 
 
-def _show(path: Path, entries: Sequence[Entry]) -> None:
+def _show(path: Path, entries: Sequence[Entry], of: int) -> None:
     from avpipe.pipeline.quarantine import kinds
 
     if not entries:
-        render.line(f"{path}: nothing is quarantined")
+        render.line(f"{path}: {_none(of)}")
         return
     groups = kinds(entries)
     render.line(f"{path}: {_count(len(entries))} quarantined")
@@ -151,19 +153,19 @@ def _show(path: Path, entries: Sequence[Entry]) -> None:
     render.line(f"once they are mended: {command('retry', path)}")
 
 
-def _report(summary: RetrySummary, as_json: bool) -> None:
-    """Says what became of the clips, and ends with the exit code that goes with it."""
+def _report(summary: RetrySummary, as_json: bool, of: int) -> None:
+    """Says what became of the clips chosen out of so many, and ends with the exit code that goes with it."""
     counts = {outcome: summary.count(outcome) for outcome in ("cached", "quarantined", "gone", "left")}
     if as_json:
         members = {"cache": str(summary.cache), "tried": len(summary.clips) - counts["gone"], **counts}
         render.emit_json(members | {"seconds": summary.seconds, "clips": [asdict(clip) for clip in summary.clips]})
     elif not summary.clips:
-        render.line(f"{summary.cache}: nothing to try again")
+        render.line(f"{summary.cache}: nothing to try again, {_none(of)}")
     else:
         _print(summary, counts)
     if counts["left"]:
         progress.say("interrupted; what was committed is kept: run the same command again to go on")
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(interrupt.EXIT_CODE)
     if counts["quarantined"] or counts["gone"]:
         raise typer.Exit(InputRejected.exit_code)
 
@@ -181,6 +183,11 @@ def _print(summary: RetrySummary, counts: dict[str, int]) -> None:
             render.line(f"  {outcome:<11} {len(clips) - LISTED} more (--json has all)")
     if counts["quarantined"] or counts["gone"]:
         render.line(f"still quarantined: {command('ls', summary.cache)}")
+
+
+def _none(of: int) -> str:
+    """What to say where nothing is chosen, of so many quarantined clips."""
+    return f"none of {_count(of)} in quarantine matches" if of else "nothing is quarantined"
 
 
 def _cut(text: str) -> str:

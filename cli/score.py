@@ -17,7 +17,7 @@ def score_command(
         Path, typer.Option(help="An .npz file, a table (.csv, .parquet, .jsonl) or a folder of PNG files.")
     ],
     settings: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the dataset: release=first.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings of the dataset: release=first.")
     ] = None,
     root: Annotated[Path | None, typer.Option(help="Folder of the data. [default: where it is usually found]")] = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",

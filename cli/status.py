@@ -8,6 +8,7 @@ from typing import Any
 from avpipe.cli import render
 from avpipe.cli.cache import CacheOption, DatasetOption, JsonOption, cache_meant
 from avpipe.cli.rejections import command
+from avpipe.cli.stand_ins import stand_in_line
 
 
 def status(cache: CacheOption = None, dataset: DatasetOption = None, json: JsonOption = False) -> None:
@@ -23,6 +24,8 @@ def status(cache: CacheOption = None, dataset: DatasetOption = None, json: JsonO
     render.table(["", *names], [[kind, *(state[kind][name] for name in names)] for kind in ("clips", "segments")])
     if state["clips"]["quarantined"]:
         render.line(f"quarantine  {command('ls', state['path'])}")
+    if text := stand_in_line(state["stand_ins"]):
+        render.line(f"stand-ins   {text}")
     render.line(f"units       {state['units']['committed']} of {state['units']['planned']} committed")
     rate = state["segments_per_second"]
     render.line(f"rate        {'unknown yet' if rate is None else f'{rate:.1f} segments/s of recent work'}")

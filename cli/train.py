@@ -13,7 +13,7 @@ from avpipe.stages.presets import preset_names
 
 def train_command(
     overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as epochs=20 lr=1e-3 seed=1.")
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as epochs=20 lr=1e-3 seed=1.")
     ] = None,
     preset: Annotated[
         str | None,

@@ -44,18 +44,22 @@ class InputRejected(AvpipeError):
 
     Args:
         reason: what is wrong with the input, one line, naming the file.
-        stage: where it was found: `probe`, `decode`, `audio`, `frames`, `backbone`.
+        stage: where it was found: for a clip, one of `quarantine.STAGES`.
         hint: what the user can do.
+
+    Attributes:
+        seconds: work that it has cost to find out; set where a decoder was at it.
     """
 
     exit_code = 3
+    seconds = 0.0
 
     def __init__(self, reason: str, *, stage: str, hint: str = "") -> None:
         super().__init__(reason, stage, hint)  # all of them, so that it survives pickling
         self.reason, self.stage, self.hint = reason, stage, hint
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _rebuild_rejection, (self.reason, self.stage, self.hint)
+        return _rebuild_rejection, (self.reason, self.stage, self.hint), self.__dict__
 
     def __str__(self) -> str:
         return f"{self.reason} ({self.hint})" if self.hint else self.reason

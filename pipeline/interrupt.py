@@ -9,6 +9,9 @@ from typing import Any
 
 from avpipe.pipeline import progress
 
+EXIT_CODE = 130
+"""Exit code of a command after Ctrl-C: what shells give for a program that SIGINT ended."""
+
 
 class Interrupt:
     """While the block runs, the first Ctrl-C is only noted; the second raises KeyboardInterrupt.
@@ -39,3 +42,5 @@ class Interrupt:
     ) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            progress.say("stopped; what was committed is kept: run the same command again to go on")

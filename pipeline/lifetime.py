@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from avpipe.pipeline import progress
+
 _PR_SET_PDEATHSIG = 1
 _PARENT_CHECK_SECONDS = 0.5
+_STOPPED = "{}: stopped before it was done; its files are deleted"
 
 
 def die_with(parent: int) -> None:
@@ -39,6 +42,7 @@ def _watch(parent: int) -> None:
 def orderly_end() -> Iterator[None]:
     """While the block runs, SIGTERM raises SystemExit, so that blocks are left and files deleted; again, it is ignored.
 
+    Says so where the block, which deletes its files, ends by it or by Ctrl-C.
     The exit code is the shell's, 128 and the signal's number. Outside the main thread, where signals cannot be handled,
     it does nothing.
     """
@@ -48,6 +52,12 @@ def orderly_end() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, _end)
     try:
         yield
+    except KeyboardInterrupt:
+        progress.say(_STOPPED.format("interrupted"))
+        raise
+    except SystemExit:
+        progress.say(_STOPPED.format("told to end (SIGTERM)"))
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -28,7 +28,8 @@ class Clip:
         id: unique in the dataset; may start with "-" and hold dots. Clips of a subset are `<subset>/<name>`.
         segments: number of segments on the dataset's timeline.
         video: a container with video, audio or both; None where frames and audio are separate files.
-        frames: one image file per segment in time order; used in place of the video's frames when given.
+        frames: one image file per segment in time order, used in place of the video's frames when given; or a folder
+            alone, of which no pictures can be taken.
         audio: an audio file; used in place of the video's track when given.
         source: id of the recording that it was cut from, where other clips may be cut from the same one; else "".
         sha256: files of the clip whose content is known, and the SHA-256 that each must have, hexadecimal.

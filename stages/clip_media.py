@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from avpipe.pipeline.cache import Cache, ClipRows, PlannedClip, UnitWork, open_cache
 from avpipe.pipeline.doctor import cores
-from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.errors import InputRejected, UsageError
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import DecodedClip
 from avpipe.pipeline.media.sandbox import DecodePool
@@ -28,18 +28,32 @@ Modalities = frozenset[str]
 
 MOST_DECODERS = 16
 """Decoders where nobody says how many: each is a process of some 150 MB."""
+DECODERS_A_CORE = 8
+"""More than so many only take turns and memory: whoever asks for them has made a mistake."""
 
 
-def decoders_of(job: ExtractJob, processes: int = 1) -> int:
+def decoders_of(job: ExtractJob, processes: int = 1, clips: int | None = None) -> int:
     """How many decoders one process has: as the job says, else one for each core that is its share.
 
-    Also where the backbones run on these cores: decoders have a lower priority, and take what is left.
+    Also where the backbones run on these cores: the system shares them out.
 
     Args:
         job: the extraction.
         processes: that run it side by side on this machine.
+        clips: how many there are to decode, if that is known: more decoders would have nothing to do.
+
+    Raises:
+        UsageError: the job says far more than this machine has cores for.
     """
-    return job.decoders or max(1, min(MOST_DECODERS, cores() // processes))
+    most = max(MOST_DECODERS, DECODERS_A_CORE * cores())
+    if job.decoders * processes > most:
+        workers = f" in each of {processes} workers" if processes > 1 else ""
+        raise UsageError(
+            f"--decoders {job.decoders}{workers}: this machine has {cores()} cores, which {most} decoders keep busy "
+            "at most; give fewer, or 0 for as many as suit it"
+        )
+    wanted = job.decoders or min(MOST_DECODERS, cores() // processes)
+    return max(1, wanted if clips is None else min(wanted, clips))
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,11 @@ def to_decode(work: UnitWork) -> Modalities:
     return frozenset(modality for modality, name in RAW_ARRAYS.items() if name in wanted)
 
 
+def to_read(work: UnitWork) -> Modalities:
+    """Modalities whose frames or samples the cache has, so that nothing is decoded again."""
+    return frozenset(array.modality for array in work.arrays) - to_decode(work)
+
+
 class MediaSource:
     """Media of the clips of one extraction. Decodes ahead; close it to end the decoders."""
 
@@ -80,7 +99,7 @@ class MediaSource:
 
     def begin(self, work: UnitWork) -> None:
         """Makes ready for a unit: finds its clips in the cache, where that has some of their media."""
-        names = tuple(RAW_ARRAYS[modality] for modality in _to_read(work))
+        names = tuple(sorted(RAW_ARRAYS[modality] for modality in to_read(work)))
         self._drop_reads()
         if not names:
             return
@@ -110,7 +129,7 @@ class MediaSource:
 
     def read_ahead(self, work: UnitWork, planned: PlannedClip) -> None:
         """Starts reading what the cache has of the media of a clip of the unit that was begun."""
-        modalities = _to_read(work)
+        modalities = to_read(work)
         if modalities and planned.id not in self._reads:
             if self._reader is None:
                 self._reader = ThreadPoolExecutor(1, thread_name_prefix="stored-media")
@@ -173,11 +192,11 @@ class MediaSource:
         self._pools.clear()
         self._futures.clear()
 
-    def _read(self, clip: str, modalities: list[str]) -> ClipMedia:
+    def _read(self, clip: str, modalities: Modalities) -> ClipMedia:
         """Stored media of a clip; runs in the reader's thread."""
         assert self._cache is not None
         begun, stored = time.perf_counter(), self._stored[clip]
-        names = {modality: RAW_ARRAYS[modality] for modality in modalities}
+        names = {modality: RAW_ARRAYS[modality] for modality in sorted(modalities)}
         rows = self._cache.read(self._cache.rows([clip]), list(names.values()))
         values = {modality: rows[name] for modality, name in names.items()}
         masks = {modality: stored.masks[modality] for modality in modalities}
@@ -203,8 +222,3 @@ class MediaSource:
             )
             self._pools[modalities].__enter__()
         return self._pools[modalities]
-
-
-def _to_read(work: UnitWork) -> list[str]:
-    """Modalities whose frames or samples the cache has, so that nothing is decoded again."""
-    return sorted({array.modality for array in work.arrays} - to_decode(work))

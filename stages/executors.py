@@ -1,7 +1,8 @@
 """Where stage one runs: in this process, or on the workers of a Dask cluster.
 
 The functions here are what an executor calls. Each process keeps one runner with its loaded backbones; a worker with
-several threads runs one task at a time, since a backbone and a decoder pool serve one at a time.
+several threads runs one task at a time, to its end, since a backbone and a decoder pool serve one at a time. So several
+extractions may share the workers of one scheduler: a runner is closed only when no unit of it is open.
 """
 
 from __future__ import annotations
@@ -26,20 +27,24 @@ Take = Callable[[], "tuple[Any, ...] | None"]
 
 _lock = threading.RLock()
 _runner: tuple[ExtractJob, UnitRunner] | None = None
+_unwanted = threading.Event()
+"""Set where the runner is to be closed as soon as no task runs."""
 
 
 def runner_of(job: ExtractJob) -> UnitRunner:
-    """This process's runner of the job; an older job's runner is closed."""
+    """This process's runner of the job; an older job's runner is closed, once its open unit is committed."""
     global _runner
     with _lock:
         if _runner is None or _runner[0] != job:
+            if _runner is not None:
+                _runner[1].finish()
             close_runner()
             _runner = (job, UnitRunner(job))
         return _runner[1]
 
 
 def close_runner() -> None:
-    """Closes this process's runner, if it has one: its decoders end, its weights are let go of."""
+    """Closes this process's runner now, if it has one: its decoders end, its weights and an open unit are let go of."""
     global _runner
     with _lock:
         if _runner is not None:
@@ -47,9 +52,31 @@ def close_runner() -> None:
             _runner = None
 
 
+def release_runner() -> None:
+    """Closes this process's runner as soon as no task runs. Does not wait for that: a worker's event loop calls it."""
+    _unwanted.set()
+    if _lock.acquire(blocking=False):  # else the task that runs looks at `_unwanted` at its end
+        try:
+            _unwanted.clear()
+            close_runner()
+        finally:
+            _lock.release()
+
+
+@contextmanager
+def _task() -> Iterator[None]:
+    """Around what a worker runs: one at a time, to its end. Not to be nested."""
+    try:
+        with _lock:
+            yield
+    finally:
+        if _unwanted.is_set():
+            release_runner()
+
+
 def weights_of(job: ExtractJob, decoders_too: bool = False) -> dict[str, str]:
     """Loads the backbones: sha256 of their weights by modality. `decoders_too`: these get ready meanwhile."""
-    with _lock:
+    with _task():
         if decoders_too:
             runner_of(job).source.warm_up(frozenset(job.modalities))
         return runner_of(job).weights()
@@ -57,7 +84,7 @@ def weights_of(job: ExtractJob, decoders_too: bool = False) -> dict[str, str]:
 
 def measure(job: ExtractJob, clips: Sequence[Clip]) -> float | None:
     """Seconds of work for one segment, measured on the first of `clips` that decodes; None where none does."""
-    with _lock:
+    with _task():
         runner = runner_of(job)
         for clip in clips:
             try:
@@ -83,7 +110,7 @@ def begin_unit(
     clips: Mapping[str, Clip],
     expected: Mapping[str, str],
     ahead: Ahead = lambda: None,
-    on_clip: Callable[[str], None] = lambda clip: None,
+    on_clip: Callable[[str, bool], None] = lambda clip, rejected: None,
 ) -> Future[UnitOutcome]:
     """Extracts one unit in this process, which is committed after this returns; see `UnitRunner.begin`."""
     with _lock:
@@ -91,8 +118,9 @@ def begin_unit(
 
 
 def run_unit(job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]) -> UnitOutcome:
-    """Extracts and commits one unit in this process."""
-    return begin_unit(job, work, clips, expected).result()
+    """Extracts and commits one unit in this process; whoever else comes for this process waits meanwhile."""
+    with _task():
+        return begin_unit(job, work, clips, expected).result()
 
 
 class Executor(Protocol):
@@ -140,9 +168,9 @@ def executor_for(workers: int, scheduler: str | None) -> Iterator[Executor]:
         try:
             yield LocalExecutor()
         finally:
-            close_runner()
+            close_runner()  # after an error, or a second Ctrl-C, a unit may be open: it is thrown away
         return
     from avpipe.pipeline.cluster import dask_executor
 
-    with dask_executor(workers=workers, scheduler=scheduler, clean_up=close_runner) as executor:
+    with dask_executor(workers=workers, scheduler=scheduler, clean_up=release_runner) as executor:
         yield executor

@@ -53,6 +53,7 @@ class ExtractSummary:
         wall_seconds: of these, from the first clip handed to a decoder to the last commit.
         work_seconds: work by stage, summed over processes, and `wait`: how long backbones waited for media.
         stages: how busy each stage was in `wall_seconds`; empty where nothing was done.
+        stand_ins: cached clips of the dataset without any real sound or pictures, see `pipeline.cache.summary`.
         bottleneck: name of the busiest stage; None where none was busy for half of the time.
     """
 
@@ -66,6 +67,7 @@ class ExtractSummary:
     work_seconds: dict[str, float]
     stages: tuple[StageReport, ...]
     bottleneck: str | None
+    stand_ins: dict[str, int]
 
 
 def extract(
@@ -94,7 +96,7 @@ def extract(
         CacheMismatch: the cache was made with other weights, preprocessing or timeline.
     """
     begun = time.monotonic()
-    job = replace(job, decoders=_decoders(job, workers, scheduler))
+    job = replace(job, decoders=_decoders(job, len(dataset.clips), workers, scheduler))
     ledger = Ledger(Layout(job.cache)) if is_cache(job.cache) else None
     expected = _expected_weights(job, ledger) if ledger else None
     outcomes: list[UnitOutcome] = []
@@ -111,9 +113,9 @@ def extract(
     return _summary(dataset, job, outcomes, left, begun)
 
 
-def _decoders(job: ExtractJob, workers: int, scheduler: str | None) -> int:
+def _decoders(job: ExtractJob, clips: int, workers: int, scheduler: str | None) -> int:
     """Decoders of each process; on a scheduler's workers, of which nothing is known here, they decide themselves."""
-    return job.decoders if scheduler else decoders_of(job, workers)
+    return min(job.decoders, clips) if scheduler else decoders_of(job, workers, clips)
 
 
 def _compact_if_worth_it(ledger: Ledger) -> None:
@@ -236,6 +238,7 @@ def _summary(
         work_seconds=work,
         stages=stages,
         bottleneck=bottleneck(stages),
+        stand_ins=cache.stand_ins(ours),
     )
 
 

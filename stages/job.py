@@ -11,11 +11,12 @@ from typing import Any
 from avpipe.pipeline.cache import ArraySpec, open_cache
 from avpipe.pipeline.cache.layout import array_name
 from avpipe.pipeline.cache.locate import is_cache
+from avpipe.pipeline.cache.spec import Spec, refuse_difference
 from avpipe.pipeline.errors import UsageError, unknown_name
 from avpipe.pipeline.manifest import Dataset
 from avpipe.pipeline.media.decode import MediaSpec
+from avpipe.pipeline.media.limits import MEMORY_LIMIT_BYTES
 from avpipe.pipeline.media.policies import Policies
-from avpipe.pipeline.media.sandbox import MEMORY_LIMIT_BYTES
 from avpipe.stages.backbones import BackboneChoice, BackboneFacts, facts_of, select_taps
 from avpipe.stages.policies import choose_policies
 from avpipe.stages.statistics import statistics_name, statistics_spec
@@ -213,6 +214,20 @@ def resolve(
         decoders=decoders,
         decode_memory_bytes=decode_memory_bytes,
     )
+
+
+def refuse_other_settings(job: ExtractJob) -> None:
+    """Checks that a job's features may go into its cache, as far as that is known before weights are loaded.
+
+    Everything that is in the fingerprint is compared but the weights' own hash.
+
+    Raises:
+        CacheMismatch: names every field that differs, as an extraction does.
+    """
+    specs = open_cache(job.cache).specs if is_cache(job.cache) else {}
+    for modality, stored in ((each, specs[each]) for each in job.modalities if each in specs):
+        sha256 = str(stored.fields.get("weights", {}).get("sha256"))
+        refuse_difference(stored, Spec.of(modality, job.fields(modality, sha256), job.request(modality)), job.cache)
 
 
 def _with_statistics(taps: Sequence[str], cache: Path) -> frozenset[str]:

@@ -44,6 +44,20 @@ class Trouble:
         self._told(error)
 
 
+class AtOnce:
+    """In place of a lane: does each job at once in the thread that hands it over, where it raises what goes wrong."""
+
+    def __init__(self, name: str, trouble: Trouble) -> None:
+        pass
+
+    def put(self, job: Job, nbytes: int = 0) -> None:
+        """Does the job."""
+        job()
+
+    def join(self) -> None:
+        """Nothing is left to wait for."""
+
+
 class Lane(threading.Thread):
     """One thread that does jobs in the order in which they are handed over. Starts at once.
 

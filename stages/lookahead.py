@@ -13,15 +13,15 @@ from typing import Any
 
 from avpipe.pipeline.cache import UnitWork
 from avpipe.pipeline.manifest import Clip
-from avpipe.stages.clip_media import MediaSource, Modalities, decoders_of, to_decode
+from avpipe.stages.clip_media import MediaSource, Modalities, decoders_of, to_decode, to_read
 from avpipe.stages.job import RAW_ARRAYS, ExtractJob
 
 SPARE_CLIPS = 2
 """Clips beside those that decoders are at: the one that is needed now, and one that waits for the backbone."""
-MOST_BYTES = 512 << 20
-"""Bytes of the frames and samples of all of these."""
 READ_CLIPS = 3
 """Clips whose stored media are read ahead, the one that is needed now included."""
+MOST_BYTES = 512 << 20
+"""Bytes of the frames and samples of all that are decoded, and as many of all that are read; one clip may have more."""
 
 Ahead = Callable[[], "tuple[UnitWork, Mapping[str, Clip]] | None"]
 """Claims the unit that comes after the open one and gives it, with the media of its clips; None where there is none."""
@@ -60,14 +60,21 @@ class Lookahead:
         Where the next unit cannot be had yet, it waits for that as long as that clip is being decoded; and beyond that
         if the decoders would have nothing to do while the clip is in the backbone.
         """
-        for planned in self._work.clips[position : position + READ_CLIPS]:
-            self._source.read_ahead(self._work, planned)
+        self._read_from(position)
         self._decode_from(position)
         if self._before is not None and self._wants_more(position):
             current = self._source.decoding(self._work.clips[position].id, to_decode(self._work))
             is_last = position + 1 == len(self._work.clips)
             wait([self._before] if is_last or current is None else [self._before, current], return_when=FIRST_COMPLETED)
             self._decode_from(position)
+
+    def _read_from(self, position: int) -> None:
+        modalities, held = to_read(self._work), 0
+        for number, planned in enumerate(self._work.clips[position : position + READ_CLIPS]):
+            held += self._bytes(planned.segments, modalities)
+            if held > MOST_BYTES and number:
+                return
+            self._source.read_ahead(self._work, planned)
 
     def _decode_from(self, position: int) -> None:
         if self._wants_more(position) and (self._before is None or self._before.done()):
@@ -77,10 +84,13 @@ class Lookahead:
             if entry is None:
                 continue
             clip, modalities = entry
-            held += clip.segments * sum(self._sizes[RAW_ARRAYS[modality]] for modality in modalities)
+            held += self._bytes(clip.segments, modalities)
             if held > MOST_BYTES and number:
                 return
             self._source.prefetch(clip, modalities)
+
+    def _bytes(self, segments: int, modalities: Modalities) -> int:
+        return segments * sum(self._sizes[RAW_ARRAYS[modality]] for modality in modalities)
 
     def _wants_more(self, position: int) -> bool:
         """Whether the next unit should be asked for, and was not."""

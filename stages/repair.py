@@ -19,6 +19,7 @@ from avpipe.pipeline.cache.repair import RepairReport, repair
 from avpipe.pipeline.errors import AvpipeError, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.decode import MediaSpec, signature
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS
 from avpipe.pipeline.media.policies import Policies
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of
@@ -27,8 +28,6 @@ from avpipe.stages.job import RAW_ARRAYS, ExtractJob, ModalityJob
 from avpipe.stages.policies import policies_in
 from avpipe.stages.statistics import is_statistics, tap_of
 from avpipe.stages.taps import codec_of, is_tap
-
-DECODE_SECONDS = 60.0
 
 
 def repair_cache(
@@ -164,7 +163,7 @@ class FeatureMaker:
             dtype=codec,
             batch=int(next(iter(specs.values())).fields["batch"]),
             device=self._device,
-            deadline_seconds=DECODE_SECONDS,
+            deadline_seconds=DEADLINE_SECONDS,
             statistics=frozenset(tap_of(a.name) for a in arrays.values() if is_statistics(a, arrays)),
         )
 

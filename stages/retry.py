@@ -14,6 +14,7 @@ from avpipe.pipeline.cache.records import Quarantined
 from avpipe.pipeline.datasets import folder, names, origin, own
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Dataset
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS, MEMORY_LIMIT_BYTES
 from avpipe.pipeline.media.readers import READERS
 from avpipe.stages.backbones import BackboneChoice
 from avpipe.stages.extract import extract
@@ -73,32 +74,33 @@ def retry(
     workers: int = 1,
     decoder: str | None = None,
     device: str = "auto",
-    deadline_seconds: float = 60.0,
+    deadline_seconds: float = DEADLINE_SECONDS,
     decoders: int = 0,
-    decode_memory_bytes: int | None = None,
+    decode_memory_bytes: int | None = MEMORY_LIMIT_BYTES,
 ) -> RetrySummary:
     """Extracts quarantined clips, and no others, into every array that the cache has of its backbones.
 
     Args:
         path: folder of the cache.
-        clips: ids of quarantined clips.
+        clips: ids of quarantined clips. One that is not quarantined any more is not tried.
         name: the dataset, or the subset, that they are of; None: as the cache notes it.
-        root: its folder; None: as the cache notes it, else where it is usually found.
+        root: its folder; None: as the cache notes it.
         weights: modality -> weights, where they lie elsewhere now.
         workers: processes.
         decoder: of video files; None: the one that the cache's clips were decoded with.
         device, deadline_seconds, decoders, decode_memory_bytes: see `ExtractJob`.
 
     Raises:
-        UsageError: the cache does not say what it was made with; the dataset is not found.
+        UsageError: the cache does not say what it was made with; the dataset is another, or not found.
         CacheMismatch: weights or versions here give other features than the cache's.
     """
     begun = time.monotonic()
     cache = open_cache(path)
+    clips = tuple(dict.fromkeys(clips))
     before = {entry.clip: entry for entry in cache.quarantined()}
     dataset = _dataset(cache, name, root, set(clips))
     there = {clip.id: clip for clip in dataset.clips}
-    left = [clip for clip in clips if clip in there]
+    left = [clip for clip in clips if clip in there and clip in before]
     interrupted = False
     options = {
         "decoder": decoder or _usual_decoder(cache),
@@ -115,17 +117,19 @@ def retry(
         after = {entry.clip: entry for entry in open_cache(path).quarantined()}
         left = [clip for clip in left if clip not in after or after[clip].attempts == before[clip].attempts]
     after = {entry.clip: entry for entry in open_cache(path).quarantined()}
-    found = [_retried(clip, clip in there, before[clip], after.get(clip), interrupted) for clip in clips]
+    found = [_retried(clip, clip in there, before.get(clip), after.get(clip), interrupted) for clip in clips]
     return RetrySummary(path, tuple(found), time.monotonic() - begun)
 
 
-def _retried(clip: str, there: bool, before: Quarantined, after: Quarantined | None, interrupted: bool) -> Retried:
-    if after is None:
+def _retried(
+    clip: str, there: bool, before: Quarantined | None, after: Quarantined | None, interrupted: bool
+) -> Retried:
+    if after is None:  # by this retry, or by somebody else's
         return Retried(clip, "cached")
     if not there:
         what = f"clip {clip!r} failed before, and the dataset has it no more"
         return Retried(clip, "gone", "manifest", what, "restore its annotation rows, or leave it", after.attempts)
-    tried = after.attempts != before.attempts
+    tried = before is None or after.attempts != before.attempts
     outcome: Outcome = "left" if interrupted and not tried else "quarantined"
     return Retried(clip, outcome, after.stage, after.reason, after.hint, after.attempts)
 
@@ -133,10 +137,15 @@ def _retried(clip: str, there: bool, before: Quarantined, after: Quarantined | N
 def _dataset(cache: Cache, name: str | None, root: Path | None, wanted: set[str]) -> Dataset:
     """The dataset of the cache; where it was begun with one subset and has others by now, all of them."""
     known = cache.dataset
-    if name is not None:
-        origin.refuse_other(cache.path, known, name, root)
     meant = name or str(known.get("name", ""))
-    place = origin.folder_meant(meant, root, known)
+    # A name that the cache notes is that of a table in its folder, and never of one that lies here by chance.
+    place = origin.folder_meant(meant, root, known) if name else root or origin.known_folder(known)
+    if place is None and known.get("root"):
+        raise UsageError(
+            f"the data that {cache.path} was made from are not at {known['root']} any more: say where they are with "
+            "--root"
+        )
+    origin.refuse_other(cache.path, known, meant, place)
     held = {clip: rows.segments for clip, rows in cache.clips(()).items()}
     found = origin.read_again(meant, place, known, segments=held)
     whole = meant if name or own.is_own(meant) else folder(meant)

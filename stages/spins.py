@@ -11,8 +11,8 @@ SETTINGS = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 def keep_short() -> None:
     """Says so to OpenMP, which reads it when torch is first imported; what the user has set holds.
 
-    By default it spins for long, on the assumption that nobody else needs the cores: with two busy neighbours on two
-    cores, a pass through a ViT took three times the time and twice the processor that it takes so.
+    By default it spins for long, on the assumption that nobody else needs the cores; beside busy decoders a pass
+    through a backbone then takes longer, and far more processor time.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         for name, value in SETTINGS.items():

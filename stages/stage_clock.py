@@ -23,12 +23,12 @@ IDLE_SHARE = 0.5
 ADVICE = {
     "decode": "more cores, and as many --decoders, help; so do videos of a smaller picture",
     "read": "a faster disk under the cache helps",
-    "backbone": "a faster device, a lower --precision or --compile help; more decoders do not",
+    "backbone": "a faster --device, a lower --precision or --compile help; more decoders do not",
     "encode": "a faster processor helps, and fewer --layers",
     "write": "a faster disk under the cache helps, and fewer --layers",
     "commit": "larger units (--unit-segments of a new cache) or a faster disk help",
 }
-"""What to do about a stage that all others wait for."""
+"""What to do about a stage that all others wait for. `docs/extracting.md` has the same words."""
 
 
 @dataclass

@@ -91,7 +91,7 @@ def run_tasks(
     Returns:
         an outcome for each task, or for those that were begun before `stop()`.
     """
-    run = _Run(UnitQueue(tasks), shown)
+    run = _Run(UnitQueue(tasks), shown, stop)
     local = isinstance(executor, LocalExecutor)
     idle_since: float | None = None
     told = False
@@ -110,8 +110,8 @@ def run_tasks(
 class _Run:
     """Units under way, and what became of those that ended."""
 
-    def __init__(self, queue: UnitQueue, shown: progress.Task) -> None:
-        self.queue, self._shown = queue, shown
+    def __init__(self, queue: UnitQueue, shown: progress.Task, stop: Callable[[], bool]) -> None:
+        self.queue, self._shown, self._stop = queue, shown, stop
         self.outcomes: list[UnitOutcome] = []
         self._rejected = 0
         self._counting = threading.Lock()
@@ -122,23 +122,26 @@ class _Run:
             self.queue.put_back(task, outcome.holder)
             return
         self.outcomes.append(outcome)
-        self._rejected += len(outcome.rejected)  # named in the summary, with what was rejected before
         if count or not outcome.seconds:  # nothing was done, so nothing was counted
-            self._advance(len(task.work.clips))
+            self._advance(len(task.work.clips), len(outcome.rejected))
 
     def here(
         self, job: ExtractJob, work: UnitWork, clips: Mapping[str, Clip], expected: Mapping[str, str]
     ) -> Future[UnitOutcome]:
         """`begin_unit` in this process: counts clip by clip, and decodes ahead into the next unit."""
-        return begin_unit(job, work, clips, expected, self._ahead, on_clip=lambda clip: self._advance(1))
+        return begin_unit(job, work, clips, expected, self._ahead, on_clip=self._count)
 
-    def _advance(self, clips: int) -> None:
+    def _count(self, clip: str, rejected: bool) -> None:
+        self._advance(1, int(rejected))
+
+    def _advance(self, clips: int, rejected: int) -> None:
         with self._counting:  # clips are counted where they are written, in another thread
+            self._rejected += rejected  # named in the summary, with what was rejected before
             self._shown.advance(clips, f"{self._rejected} quarantined" if self._rejected else "")
 
     def _ahead(self) -> tuple[UnitWork, Mapping[str, Clip]] | None:
-        """Claims the next unit that can be claimed, and makes it the next task."""
-        while (task := self.queue.take()) is not None:
+        """Claims the next unit that can be claimed, and makes it the next task; none once it is to stop."""
+        while not self._stop() and (task := self.queue.take()) is not None:
             claimed = claim_unit(task.job, task.work)
             if isinstance(claimed, UnitWork):
                 self.queue.put_first(task)

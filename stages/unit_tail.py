@@ -14,7 +14,8 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,7 +25,7 @@ import numpy.typing as npt
 from avpipe.pipeline.cache import CacheWriter, PlannedClip, UnitWork, UnitWriter
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.versions import decoder_versions
-from avpipe.stages.lanes import Lane, Trouble
+from avpipe.stages.lanes import AtOnce, Lane, Trouble
 from avpipe.stages.outcome import UnitOutcome
 from avpipe.stages.stage_clock import StageClock
 
@@ -37,9 +38,9 @@ class OpenUnit:
 
     Attributes:
         work: its clips and arrays.
-        writer: its rows on disk; used by the lane `write` alone.
+        writer: its rows on disk. Made by `UnitTail.begin`; then used by the lane `write` alone, until that has ended.
         lanes: clips that each stage of this process can work on at once, where that is not one.
-        on_clip: called with the id of each clip that is written or rejected, in the thread of the lane `write`.
+        on_clip: called with the id of each clip and whether it was rejected, in the thread of the lane `write`.
         clock: seconds by stage.
         outcome: what became of it, once it is committed.
         waited: seconds that the backbone has waited for media.
@@ -50,7 +51,7 @@ class OpenUnit:
     work: UnitWork
     writer: UnitWriter
     lanes: Mapping[str, int]
-    on_clip: Callable[[str], None]
+    on_clip: Callable[[str, bool], None]
     clock: StageClock = field(default_factory=StageClock)
     outcome: Future[UnitOutcome] = field(default_factory=Future)
     waited: float = 0.0
@@ -91,20 +92,23 @@ class UnitTail:
         writer: of the cache.
         encode: run in the lane `encode`.
         ledger: held wherever the writer looks at the ledger or names files, since two threads do.
+        lane: `AtOnce` does everything in the calling thread, one after the other, as for measuring it.
     """
 
-    def __init__(self, writer: CacheWriter, encode: Encode, ledger: threading.Lock) -> None:
+    def __init__(
+        self, writer: CacheWriter, encode: Encode, ledger: threading.Lock, lane: type[Lane] | type[AtOnce] = Lane
+    ) -> None:
         self._writer, self._encode, self._ledger = writer, encode, ledger
         self._open: list[OpenUnit] = []
         self._trouble = Trouble(self._fail)
-        self._lanes = [Lane(name, self._trouble) for name in ("encode", "write")]
+        self._lanes = [lane(name, self._trouble) for name in ("encode", "write")]
 
     @property
     def failed(self) -> bool:
         """Whether an error has stopped it: it must be closed, and another one made."""
         return self._trouble.error is not None
 
-    def begin(self, work: UnitWork, lanes: Mapping[str, int], on_clip: Callable[[str], None]) -> OpenUnit:
+    def begin(self, work: UnitWork, lanes: Mapping[str, int], on_clip: Callable[[str, bool], None]) -> OpenUnit:
         """Opens a unit whose lease this process holds; its files are made now."""
         with self._ledger:
             unit = OpenUnit(work, self._writer.unit(work), lanes, on_clip)
@@ -186,7 +190,7 @@ class UnitTail:
 
     def _tell(self, unit: OpenUnit, planned: PlannedClip) -> None:
         self._writer.progress()
-        unit.on_clip(planned.id)
+        unit.on_clip(planned.id, planned.id in unit.rejected)
 
     def _commit(self, unit: OpenUnit) -> None:
         """`UnitWriter.commit` in its steps: only the long one, the sync, is done without keeping the ledger."""
@@ -199,23 +203,24 @@ class UnitTail:
                 if won:
                     unit.writer.publish()
         self._let_go(unit)
-        unit.outcome.set_result(
-            UnitOutcome(
-                unit=unit.work.unit,
-                won=won,
-                clips=tuple(unit.done),
-                rejected=unit.rejected,
-                seconds=unit.clock.seconds() | {"wait": unit.waited},
-                stages=unit.clock.stages,
-                lanes=unit.lanes,
-                process=f"{socket.gethostname()}-{os.getpid()}",
-                span=(unit.began, time.time()),
-            )
+        outcome = UnitOutcome(
+            unit=unit.work.unit,
+            won=won,
+            clips=tuple(unit.done),
+            rejected=unit.rejected,
+            seconds=unit.clock.seconds() | {"wait": unit.waited},
+            stages=unit.clock.stages,
+            lanes=unit.lanes,
+            process=f"{socket.gethostname()}-{os.getpid()}",
+            span=(unit.began, time.time()),
         )
+        with suppress(InvalidStateError):  # stopped meanwhile: it is committed, but who waited has been told of the end
+            unit.outcome.set_result(outcome)
 
     def _drop(self, unit: OpenUnit) -> None:
         self._let_go(unit)
-        unit.outcome.set_exception(RuntimeError(f"unit {unit.work.unit} was given up"))
+        with suppress(InvalidStateError):
+            unit.outcome.set_exception(RuntimeError(f"unit {unit.work.unit} was given up"))
 
     def _let_go(self, unit: OpenUnit) -> None:
         unit.writer.discard()  # nothing is left to discard of one that is committed
@@ -224,5 +229,5 @@ class UnitTail:
 
     def _fail(self, error: BaseException) -> None:
         for unit in list(self._open):
-            if not unit.outcome.done():
+            with suppress(InvalidStateError):  # its commit may end just now, in the lane `write`
                 unit.outcome.set_exception(error)

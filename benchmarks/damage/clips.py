@@ -41,9 +41,13 @@ CLIPS = {
     "mpeg4-avi": ClipKind(".avi", "mpeg4", "libmp3lame"),
     "vp9": ClipKind(".webm", "libvpx-vp9", "libopus"),
     "aac": ClipKind(".m4a", audio="aac"),
+    "aac-adts": ClipKind(".aac", audio="aac"),
+    "aac-ts": ClipKind(".ts", audio="aac"),
     "mp3": ClipKind(".mp3", audio="libmp3lame"),
     "mp3-untagged": ClipKind(".mp3", audio="libmp3lame", options=(("write_xing", "0"),)),
+    "mp3-mkv": ClipKind(".mka", audio="libmp3lame"),
     "opus": ClipKind(".ogg", audio="libopus"),
+    "opus-mkv": ClipKind(".mka", audio="libopus"),
     "flac": ClipKind(".flac", audio="flac"),
     "wav": ClipKind(".wav", audio="pcm_s16le"),
 }

@@ -19,7 +19,9 @@ from damage.clips import CLIPS, SECONDS
 from damage.outcome import Read, Reading
 
 WRONG = 0.01
-KINDS = ("aac", "mp3", "mp3-untagged", "opus", "flac", "wav", "h264 sound", "mpeg4-avi sound", "vp9 sound")
+ALONE = ("aac", "aac-adts", "aac-ts", "mp3", "mp3-untagged", "mp3-mkv", "opus", "opus-mkv", "flac", "wav")
+LIBSNDFILE = ("mp3", "mp3-untagged", "opus", "flac", "wav")
+KINDS = (*ALONE, "h264 sound", "mpeg4-avi sound", "vp9 sound")
 """Files of sound alone, and the sound of clips that have pictures too."""
 
 
@@ -94,6 +96,6 @@ def by_soundfile(path: Path) -> Reading:
 def readers(kind: str) -> dict[str, Read]:
     """Who can read a kind of clip at all; libsndfile opens no mp4 and no Matroska."""
     found: dict[str, Read] = {"decord": by_decord, "PyAV": by_pyav}
-    if kind in ("mp3", "mp3-untagged", "opus", "flac", "wav"):
+    if kind in LIBSNDFILE:
         found["soundfile"] = by_soundfile
     return {**found, "avpipe": by_avpipe}

@@ -53,7 +53,13 @@ def make_folder(path: Path) -> None:
         return
     make_folder(path.parent)
     with writing(path):
-        path.mkdir(exist_ok=True)
+        try:
+            path.mkdir(exist_ok=True)
+        except FileNotFoundError as error:
+            raise EnvironmentLacking(
+                f"cannot make the folder {path}: {path.parent} takes no new folders (it is the system's, as /proc is), "
+                "or was deleted meanwhile. Name another --cache and run the same command again"
+            ) from error
     sync_folder(path.parent)
 
 

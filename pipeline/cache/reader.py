@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -24,7 +24,7 @@ from avpipe.pipeline.cache.records import Quarantined
 from avpipe.pipeline.cache.recover import recover
 from avpipe.pipeline.cache.sources import Damage, Sources
 from avpipe.pipeline.cache.spec import Spec
-from avpipe.pipeline.cache.summary import summarize
+from avpipe.pipeline.cache.summary import stand_ins, summarize
 from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import CorruptionFound, UsageError, unknown_name
 
@@ -114,6 +114,10 @@ class Cache:
     def quarantined(self) -> tuple[Quarantined, ...]:
         """Clips whose last word is a rejection; a clip that was committed later is not among them."""
         return self._ledger.quarantined()
+
+    def stand_ins(self, clips: Container[str] | None = None) -> dict[str, int]:
+        """How many committed clips have no real sound or pictures at all; see `summary.stand_ins`."""
+        return stand_ins(self._ledger, clips)
 
     def rows(self, clip_ids: Sequence[str]) -> np.ndarray:
         """Rows of clips, one clip after the other.

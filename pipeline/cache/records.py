@@ -48,7 +48,7 @@ class Quarantined:
 
     Attributes:
         clip: the clip's id.
-        stage: where it failed: `probe`, `decode`, `audio`, `frames`, `backbone`.
+        stage: where it failed, one of `avpipe.pipeline.quarantine.STAGES`.
         reason: what is wrong.
         hint: what the user can do.
         signature: signature of its media files when it failed.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from avpipe.pipeline.cache.layout import FORMAT, Layout
 from avpipe.pipeline.cache.ledger import Ledger
+from avpipe.pipeline.cache.ledger_facts import LedgerFacts
 from avpipe.pipeline.cache.records import Record
 
 _RECENT_RECORDS = 50
@@ -38,6 +39,7 @@ def summarize(path: Path, ledger: Ledger, content_hash: str) -> dict[str, Any]:
         "clips": len(ledger.home),
         "segments": sum(ledger.planned[unit][clip][1] for clip, unit in ledger.home.items()),
         "quarantined": len(ledger.quarantined()),
+        "stand_ins": stand_ins(ledger),
         "arrays": {
             name: {"shape": [rows, *array.row_shape], "dtype": array.dtype, "bytes": sizes[name], "units": shards[name]}
             for name, array in sorted(ledger.arrays.items())
@@ -55,6 +57,7 @@ def progress_of(path: Path | str) -> dict[str, Any]:
 
     Returns:
         `clips` and `segments` (each `planned`, `done`, `left`, `quarantined`), `units` (`planned`, `committed`),
+        `stand_ins` (as the function of that name gives it),
         `segments_per_second` over recent work (None before the first commit), `eta_seconds` (None where unknown),
         `work_seconds` by stage, `updated` (time of the last commit, seconds since 1970, or None).
 
@@ -85,11 +88,41 @@ def progress_of(path: Path | str) -> dict[str, Any]:
         "clips": dict(clips),
         "segments": dict(segments),
         "units": {"planned": ledger.units, "committed": len(ledger.records)},
+        "stand_ins": stand_ins(ledger),
         "segments_per_second": rate,
         "eta_seconds": left / rate if rate else (0.0 if not left else None),
         "work_seconds": dict(stages),
         "updated": max((record.committed for record in _records(ledger)), default=None),
     }
+
+
+def stand_ins(ledger: LedgerFacts, clips: Container[str] | None = None) -> dict[str, int]:
+    """Committed clips without any real segment of sound or of pictures, by their masks.
+
+    Args:
+        ledger: the ledger.
+        clips: ids of those that count; None: all.
+
+    Returns:
+        `clips`: such clips; each modality of the cache: those that lack it; `nothing_real`: those that lack all of
+        theirs.
+    """
+    found = Counter(clips=0, nothing_real=0)
+    for unit in ledger.records:
+        for clip, masks in _masks(ledger, unit).items():
+            lacking = [modality for modality, mask in masks.items() if "1" not in mask]
+            if lacking and (clips is None or clip in clips):
+                found.update(["clips", *lacking])
+                found["nothing_real"] += len(lacking) == len(masks)
+    return dict(found)
+
+
+def _masks(ledger: LedgerFacts, unit: int) -> dict[str, Mapping[str, str]]:
+    """Masks of the clips of a unit by modality, from all of its records."""
+    found: dict[str, Mapping[str, str]] = {}
+    for clip, _ in ledger.living(unit):
+        found[clip.id] = {**clip.masks, **found[clip.id]} if clip.id in found else clip.masks
+    return found
 
 
 def _records(ledger: Ledger) -> Iterable[Record]:

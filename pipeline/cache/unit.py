@@ -128,7 +128,7 @@ class UnitWriter:
 
         Args:
             clip: a clip of the unit's work.
-            stage: where it failed: `probe`, `decode`, `audio`, `frames`, `backbone`.
+            stage: where it failed, one of `avpipe.pipeline.quarantine.STAGES`.
             reason: what is wrong, one line.
             hint: what the user can do.
             provenance: decoder, library versions, device.

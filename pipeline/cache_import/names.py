@@ -10,6 +10,7 @@ from avpipe.pipeline.datasets.ave import ANNOTATIONS, BASE
 from avpipe.pipeline.datasets.text import read_lines
 from avpipe.pipeline.errors import UsageError
 from avpipe.pipeline.manifest import Clip, Dataset
+from avpipe.pipeline.media.pictures import is_picture
 
 
 def names_of(dataset: Dataset) -> dict[str, tuple[str, ...]]:
@@ -29,7 +30,8 @@ def _other_names(clip: Clip) -> list[str]:
     found = [clip.id.rpartition("/")[2], clip.source]
     found += [path.stem for path in (clip.video, clip.audio) if path is not None]
     if clip.frames:
-        found.append(clip.frames[0].parent.name)
+        first = clip.frames[0]
+        found.append(first.parent.name if is_picture(first.name) else first.name)  # else a folder that gives none
     return list(dict.fromkeys(name for name in found if name and name != clip.id))
 
 

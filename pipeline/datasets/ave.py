@@ -9,13 +9,13 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.ave_match import match
 from avpipe.pipeline.datasets.ave_rows import HEADER, Placed, read_rows, read_set
-from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
 from avpipe.pipeline.datasets.text import gather
 from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Dataset, Sample
+from avpipe.pipeline.media.pictures import one_per_segment
 from avpipe.pipeline.timeline import Timeline
 
 ANNOTATIONS = "Annotations.txt"

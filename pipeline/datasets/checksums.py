@@ -2,7 +2,8 @@
 
     c0535e4be2b79ffd93291305436bf889314e4a3faec05ecffcbb7df31ad9e51a  videos/kitchen-1.mp4
 
-Paths are relative to the folder. Files that are not listed are not compared with anything.
+Paths are relative to the folder and lie in it; what a link in it leads to may lie elsewhere. Files that are not listed
+are not compared with anything. Lines of `openssl dgst` are read too.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 BAD = "bad-checksum"
 """Kind of the finding on a checksum that is none."""
 _LINE = re.compile(rf"(?P<escaped>\\?)(?P<digest>{DIGEST.pattern}) [ *](?P<name>.+)", re.DOTALL)
-_TAGGED = re.compile(rf"(?P<escaped>\\?)SHA256 \((?P<name>.+)\) = (?P<digest>{DIGEST.pattern})", re.DOTALL)
+_TAGGED = re.compile(rf"(?P<escaped>\\?)SHA(2-)?256 ?\((?P<name>.+)\) ?= (?P<digest>{DIGEST.pattern})", re.DOTALL)
 _ESCAPES = {r"\\": "\\", r"\n": "\n", r"\r": "\r"}
 
 
@@ -53,6 +54,10 @@ def read_checksums(root: Path) -> tuple[dict[str, str], list[Finding]]:
             findings.append(Finding(BAD, where, what, "what it is about is not compared"))
             continue
         file, digest = absolute(root / _name(match)), match["digest"].lower()
+        if "\0" in file or not Path(file).is_relative_to(absolute(root)):
+            what = f"names no file in the folder: {shown(_name(match))}"
+            findings.append(Finding(BAD, f"{path} line {number}", what, "what it is about is not compared"))
+            continue
         if found.setdefault(file, digest) != digest:
             what = f"a second, other checksum of {match['name']}"
             findings.append(Finding(BAD, f"{path} line {number}", what, "the first one is taken"))

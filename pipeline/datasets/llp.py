@@ -15,13 +15,13 @@ from avpipe.pipeline.datasets.llp_dense import Dense, read_dense
 from avpipe.pipeline.datasets.llp_match import differences, told
 from avpipe.pipeline.datasets.llp_weak import ID_LETTERS, Weak, WeakLabels, read_weak
 from avpipe.pipeline.datasets.llp_weak import TABLES as WEAK_TABLES
-from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
 from avpipe.pipeline.datasets.text import gather
 from avpipe.pipeline.errors import UnusableAnnotations
 from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.manifest import Clip, Dataset, Event, Sample
+from avpipe.pipeline.media.pictures import one_per_segment
 from avpipe.pipeline.timeline import Timeline
 
 BASES = ("data", ".", "AVVP-ECCV20/data")

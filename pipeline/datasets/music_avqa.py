@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from avpipe.pipeline.datasets.music_avqa_rows import Asked, read_questions
-from avpipe.pipeline.datasets.pictures import one_per_segment
 from avpipe.pipeline.datasets.places import Places, find_places
 from avpipe.pipeline.datasets.registry import manifest_of, register
 from avpipe.pipeline.errors import UnusableAnnotations, UsageError, unknown_name
 from avpipe.pipeline.findings import FAULT, NOTE, Finding
 from avpipe.pipeline.manifest import SPLITS, Clip, Dataset, Sample
+from avpipe.pipeline.media.pictures import one_per_segment
 from avpipe.pipeline.timeline import Timeline
 
 

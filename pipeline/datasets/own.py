@@ -35,6 +35,7 @@ _COLUMNS = {
     "qa": ("question", "answer"),
 }
 """Columns of each task: all of them for qa, one of them for the others."""
+_NO_LABELS = "to extract features alone, add an empty column events"
 
 
 def is_own(name: str) -> bool:
@@ -130,7 +131,7 @@ def _task(table: Table, named: str | None) -> str:
         fits = ["parsing"]
     if not fits:
         needed = ", ".join(f"{column} ({task})" for task, column in LABELS.items())
-        raise UsageError(f"{table.path} has no column of labels: it needs one of {needed}")
+        raise UsageError(f"{table.path} has no column of labels: it needs one of {needed}; {_NO_LABELS}")
     if len(fits) > 1:
         raise UsageError(f"{table.path} has columns for several tasks: name one with --task ({', '.join(fits)})")
     return _task(table, fits[0])

@@ -10,9 +10,9 @@ from avpipe.pipeline.datasets.own_events import Span, carried, events_of, one_cl
 from avpipe.pipeline.datasets.own_media import Found
 from avpipe.pipeline.datasets.own_rows import BadRow, Entry
 from avpipe.pipeline.datasets.own_settings import OwnSettings
-from avpipe.pipeline.datasets.pictures import numbered
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import BACKGROUND, Event, Question, Sample
+from avpipe.pipeline.media.pictures import numbered
 
 MASK_CLASSES = ("sounding object",)
 ANY_TYPE = "all"

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.own_rows import MOST_SEGMENTS, Entry
 from avpipe.pipeline.datasets.own_settings import OwnSettings
-from avpipe.pipeline.datasets.pictures import in_time, numbered, one_per_segment
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.lengths import SILENT, lengths
+from avpipe.pipeline.media.picture_folders import folder_fault
+from avpipe.pipeline.media.pictures import in_time, numbered, one_per_segment
 
 SOUNDS = (".wav", ".npy", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".wma", ".mka")
 """Suffixes of files that have no pictures."""
@@ -87,8 +88,7 @@ def _missing(entry: Entry, pictures: tuple[Path, ...] | None, listed: bool) -> l
             spare = path == media.video and media.frames and media.audio
             findings.append(Finding("missing-file", where, what, _SPARE if spare and listed else _done(listed)))
     if media.frames and not pictures:
-        what = "has no numbered pictures" if media.frames.is_dir() else "is missing or is no folder"
-        findings.append(Finding("missing-file", where, f"{media.frames} {what}", _done(listed)))
+        findings.append(Finding("missing-file", where, f"{media.frames}: {folder_fault(media.frames)}", _done(listed)))
     return findings
 
 
@@ -146,10 +146,10 @@ def _guess(entry: Entry, settings: OwnSettings) -> int:
 def _found(entry: Entry, told: int | None, pictures: tuple[Path, ...] | None, settings: OwnSettings) -> Found:
     whole = told or _guess(entry, settings)
     segments = min(whole, settings.segments or whole)
-    frames = None
-    if pictures is not None:
-        frames = (one_per_segment(pictures, whole, settings.frame_position) or ())[:segments]
     media, row = entry.media, entry.row
+    frames = None
+    if pictures is not None and media.frames is not None:
+        frames = (one_per_segment(pictures, whole, settings.frame_position) or (media.frames,))[:segments]
     source = entry.source or os.path.normpath(row["media"] or row["frames"] or row["audio"])
     clip = Clip(entry.clip, segments, media.video, frames, media.audio, source, media.sha256)
     return Found(clip, whole, told is not None)

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from avpipe.pipeline.datasets.pictures import in_time
 from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media.pictures import in_time, is_picture, names_in
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm")
 SOUND_SUFFIXES = (".wav", ".flac", ".npy")
@@ -56,8 +56,13 @@ class Places:
         return Clip(clip_id, segments, frames=pictures, audio=sound or self.sound_folder / f"{name}.wav", source=source)
 
     def _pictures_expected(self, name: str, pick: Pick) -> tuple[Path, ...] | None:
-        """The pictures of a clip that has none, called as those of the first clip that has some."""
+        """The pictures of a clip that has none, called as those of the first clip that has some.
+
+        Where its folder has some that cannot be used, that folder.
+        """
         home = self.frames.get(name) or next(iter(self.frames.values())).parent / name
+        if any(map(is_picture, names_in(home))):
+            return (home,)
         examples = (pick(in_time(folder)) for folder in self.frames.values())
         example = next((pictures for pictures in examples if pictures), None)
         return example and tuple(home / picture.name for picture in example)

@@ -6,6 +6,7 @@ it is read: a decoder that returns short output is named, and its output is neve
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -13,18 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from avpipe.pipeline import errors
-from avpipe.pipeline.errors import AvpipeError, InputRejected
+from avpipe.pipeline.errors import EnvironmentLacking, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media import wire
 from avpipe.pipeline.media.deadline import Deadline
 from avpipe.pipeline.media.decode import DecodedClip, MediaSpec
 
 _ARRAYS = ("frames", "samples")
-_CLASSES = {
-    each.__name__: each
-    for each in (errors.UsageError, errors.CacheMismatch, errors.CorruptionFound, errors.EnvironmentLacking)
-}
 
 Expected = Mapping[str, tuple[str, tuple[int, ...]]]
 """Type and shape of every array that must come."""
@@ -35,12 +31,13 @@ class Answer:
     """What became of a clip.
 
     Attributes:
-        outcome: its content, or the error that the decoder raised.
+        outcome: its content, or the error that the decoder raised. No other error comes from a child, so that none
+            can end the run for the sake of one clip, but for a machine that lacks the decoder.
         memory_bytes: data memory of the child without what it answered, 0 where the system does not tell.
         out_of_memory: the clip failed for lack of memory.
     """
 
-    outcome: DecodedClip | AvpipeError
+    outcome: DecodedClip | InputRejected | EnvironmentLacking
     memory_bytes: int
     out_of_memory: bool
 
@@ -67,12 +64,23 @@ def content_header(decoded: DecodedClip) -> tuple[dict[str, Any], list[np.ndarra
     return {"content": header, "arrays": described}, sent
 
 
-def error_header(error: AvpipeError) -> dict[str, Any]:
+def error_header(error: InputRejected | EnvironmentLacking) -> dict[str, Any]:
     """An error that a decoder raised on purpose."""
     if isinstance(error, InputRejected):
         return {"rejected": {"reason": error.reason, "stage": error.stage, "hint": error.hint}}
-    name = next((each.__name__ for each in type(error).__mro__ if each.__name__ in _CLASSES), "")
-    return {"error": [name, str(error)]}
+    return {"lacking": str(error)}
+
+
+def memory_of(header: Mapping[str, Any]) -> int:
+    """The data memory that a child tells, in bytes.
+
+    Raises:
+        wire.Garbled: it is no such number.
+    """
+    found = header.get("memory_bytes", 0)
+    if type(found) is not int or found < 0:
+        raise wire.Garbled(f"{found!r} bytes of memory")
+    return found
 
 
 def read_answer(channel: socket.socket, clip: Clip, spec: MediaSpec | None, serial: int, deadline: Deadline) -> Answer:
@@ -92,27 +100,33 @@ def read_answer(channel: socket.socket, clip: Clip, spec: MediaSpec | None, seri
     header = wire.receive_header(channel, deadline)
     if header.get("serial") != serial:
         raise wire.Garbled("the answer to another clip")
+    memory, out = memory_of(header), bool(header.get("out_of_memory"))
     try:
-        memory, out = int(header.get("memory_bytes", 0)), bool(header.get("out_of_memory"))
         if "rejected" in header:
-            said = header["rejected"]
-            return Answer(
-                InputRejected(str(said["reason"]), stage=str(said["stage"]), hint=str(said["hint"])), memory, out
-            )
-        if "error" in header:
-            name, text = header["error"]
-            return Answer(_CLASSES.get(name, AvpipeError)(text), memory, out)
+            said = {part: str(header["rejected"][part]) for part in ("reason", "stage", "hint")}
+            return Answer(InputRejected(said["reason"], stage=said["stage"], hint=said["hint"]), memory, out)
+        if "lacking" in header:
+            return Answer(EnvironmentLacking(str(header["lacking"])), memory, out)
         content = header["content"]
         expected = {} if spec is None else expected_arrays(clip, spec)
         _check(header["arrays"], content["masks"], expected, clip.segments)
+        _check_told(content["provenance"], content["seconds"])
         parts: dict[str, Any] = {**content, **dict.fromkeys(_ARRAYS)}
         parts["masks"] = {name: np.asarray(mask, dtype=bool) for name, mask in content["masks"].items()}
         for name, kind in expected.items():
             parts[name] = wire.receive_array(channel, *kind, deadline)
         decoded = DecodedClip(**parts)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise wire.Garbled(f"an answer that lacks something ({type(error).__name__}: {error})") from error
     return Answer(decoded, memory, out)
+
+
+def _check_told(provenance: Any, seconds: Any) -> None:
+    """Raises `Garbled` where an answer does not tell who decoded it and how long that took."""
+    if not isinstance(provenance, dict) or not all(type(value) is str for value in provenance.values()):
+        raise wire.Garbled("no provenance")
+    if type(seconds) not in (int, float) or not 0 <= seconds < math.inf:
+        raise wire.Garbled(f"{seconds!r} seconds of decoding")
 
 
 def _check(arrays: Mapping[str, Any], masks: Mapping[str, Any], expected: Expected, segments: int) -> None:

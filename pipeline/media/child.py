@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from avpipe.pipeline.errors import AvpipeError, InputRejected
+from avpipe.pipeline.errors import EnvironmentLacking, InputRejected
 from avpipe.pipeline.lifetime import die_with
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media import wire
@@ -25,7 +25,7 @@ from avpipe.pipeline.media.decode import DecodedClip, MediaSpec
 Decode = Callable[[Clip, MediaSpec], DecodedClip]
 
 DAMAGED_HINT = "damaged? play it once, or encode it again"
-_MEMORY_HINT = "raise the memory limit, or encode it smaller"
+_MEMORY_HINT = "raise the memory limit, --decode-memory, or encode it smaller"
 _RESERVE_BYTES = 64 << 20
 """Memory beyond the limit, with which a child can still say that it has none."""
 _LONGEST_REASON = 500
@@ -74,16 +74,21 @@ def _answer(settings: Settings, clip: Clip) -> tuple[dict[str, Any], list[np.nda
         if isinstance(decoded, DecodedClip):
             return content_header(decoded)
         what = f"returned {_name(decoded)}, not a decoded clip"
-    except AvpipeError as error:
+    except (InputRejected, EnvironmentLacking) as error:
         return error_header(error), []
     except MemoryError:
         _limit(settings.memory_limit_bytes, _RESERVE_BYTES)
-        reason = f"clip {clip.id!r}: not enough memory to decode it"
+        reason = f"{named(clip)}: not enough memory to decode it"
         rejected = InputRejected(reason, stage="decode", hint=_MEMORY_HINT)
         return {**error_header(rejected), "out_of_memory": True}, []
     except BaseException as error:  # SystemExit, KeyboardInterrupt and odder ones: none of them ends this loop
         what = _raised(error)
-    return error_header(InputRejected(f"clip {clip.id!r}: the decoder {what}", stage="decode", hint=DAMAGED_HINT)), []
+    return error_header(InputRejected(f"{named(clip)}: the decoder {what}", stage="decode", hint=DAMAGED_HINT)), []
+
+
+def named(clip: Clip) -> str:
+    """A clip and its first file, as reasons begin that no decoder could put into words."""
+    return f"clip {clip.id!r}" + "".join(f" ({str(path)!r})" for path in clip.media()[:1])
 
 
 def _raised(error: BaseException) -> str:

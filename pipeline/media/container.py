@@ -18,13 +18,14 @@ CONTAINERS = (
 or addresses which the file names: concat, hls, dash, image2, imf, sdp, vobsub, lavfi and more with each release."""
 
 
-def open_media(path: Path) -> InputContainer:
+def open_media(path: Path, *, edits: bool = True) -> InputContainer:
     """Opens a file by PyAV. A format outside `CONTAINERS` is refused before FFmpeg reads anything the file names.
 
     The name of a file proves nothing: FFmpeg goes by content, and takes a script named `.mp4` for what it is.
 
     Args:
         path: the file, absolute.
+        edits: whether FFmpeg applies the edit lists of mp4 and mov (see `edits.py`).
 
     Raises:
         av.error.FFmpegError: it cannot be opened; `av.error.ArgumentError` where the format is refused.
@@ -33,4 +34,5 @@ def open_media(path: Path) -> InputContainer:
 
     # `file` keeps what a container still refers to on this machine, whichever protocols FFmpeg was built with.
     allowed = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    return av.open(str(path), metadata_errors="replace", options=allowed)
+    options = allowed if edits else {**allowed, "ignore_editlist": "1"}
+    return av.open(str(path), metadata_errors="replace", options=options)

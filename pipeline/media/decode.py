@@ -152,6 +152,12 @@ def _frames(clip: Clip, spec: MediaSpec, size: tuple[int, int], facts: MediaFact
         raise InputRejected(f"clip {clip.id!r}: it has sound alone", stage="frames", hint=hint)
     else:
         found = video_frames(facts, spec.timeline, clip.segments, size=size, decoder=spec.decoder)
+    if not found.mask.any() and found.last < 0:
+        reason = _nothing(clip, spec, "picture")
+        if spec.policies.missing_video == "blank":
+            return blank_frames(clip.segments, size, reason)
+        hint = "take sound alone (--modality audio), or let grey frames stand in (--missing-video)"
+        raise InputRejected(f"{clip.video}: {reason}", stage="frames", hint=hint)
     return frames_at_end(found, spec.policies.short_clip, clip.id, spec.timeline.segment_seconds)
 
 
@@ -169,7 +175,17 @@ def _sound(clip: Clip, spec: MediaSpec, facts: MediaFacts | None) -> Sound:
         raise InputRejected(f"clip {clip.id!r}: it has pictures alone", stage="audio", hint=hint)
     else:
         found = track_sound(facts, spec.timeline, clip.segments)
+    if found.last < 0:
+        reason = _nothing(clip, spec, "sound")
+        if spec.policies.missing_audio == "silence":
+            return silence(clip.segments, spec.timeline, reason)
+        hint = "take pictures alone (--modality visual), or let silence stand in (--missing-audio)"
+        raise InputRejected(f"{clip.audio or clip.video}: {reason}", stage="audio", hint=hint)
     return sound_at_end(found, spec.policies.short_clip, clip.id, spec.timeline.segment_seconds)
+
+
+def _nothing(clip: Clip, spec: MediaSpec, what: str) -> str:
+    return f"no {what} in the {clip.segments * spec.timeline.segment_seconds:g} s of the clip"
 
 
 def _lacking(facts: MediaFacts | None, track: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from avpipe.pipeline.errors import EnvironmentLacking
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media import wire
-from avpipe.pipeline.media.answers import Answer, read_answer
+from avpipe.pipeline.media.answers import Answer, memory_of, read_answer
 from avpipe.pipeline.media.child import Settings
 from avpipe.pipeline.media.deadline import Deadline
 from avpipe.pipeline.media.decode import MediaSpec
@@ -69,7 +69,7 @@ class DecoderProcess:
         if header.get("serial") != self.served:
             raise wire.Garbled("a word about another clip")
         if not self.served:
-            self._first_bytes = int(header.get("memory_bytes", 0))
+            self._first_bytes = memory_of(header)
 
     def answer(self, clip: Clip, seconds: float) -> Answer:
         """The answer to the clip that was taken up, which must be here as a whole within `seconds` (see `Deadline`).

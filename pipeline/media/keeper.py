@@ -14,12 +14,14 @@ import contextlib
 import queue
 import signal
 import threading
+import time
 from concurrent.futures import CancelledError, Future
 
 from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media import wire
-from avpipe.pipeline.media.child import DAMAGED_HINT, Settings
+from avpipe.pipeline.media.answers import Answer
+from avpipe.pipeline.media.child import DAMAGED_HINT, Settings, named
 from avpipe.pipeline.media.decode import DecodedClip
 from avpipe.pipeline.media.decoder_process import STARTUP_SECONDS, DecoderProcess
 
@@ -51,6 +53,7 @@ class Keeper(threading.Thread):
         self._lock = threading.Lock()
         self._stopping = False
         self._child: DecoderProcess | None = None
+        self._spent = 0.0  # seconds that children have been at the clip
 
     def run(self) -> None:
         """Serves the queue."""
@@ -82,10 +85,13 @@ class Keeper(threading.Thread):
             self._running_child()
 
     def _decode(self, clip: Clip) -> DecodedClip:
+        self._spent = 0.0
         outcome = self._attempt(clip)
         if outcome is None:
             outcome = self._attempt(clip)
         assert outcome is not None, "a fresh child always has the last word"
+        if isinstance(outcome, InputRejected):
+            outcome.seconds = self._spent
         if isinstance(outcome, AvpipeError):
             raise outcome
         return outcome
@@ -95,10 +101,11 @@ class Keeper(threading.Thread):
         child = self._hand_over(clip)
         fresh, limit = not child.served, self._settings.memory_limit_bytes
         try:
-            answer = child.answer(clip, self._deadline_seconds)
+            answer = self._answer(child, clip)
         except wire.Late:
             self._end_child()
-            return self._rejected(clip, f"no answer from the decoder within {self._deadline_seconds:g} s")
+            reason = f"no answer from the decoder within {self._deadline_seconds:g} s"
+            return self._rejected(clip, reason, f"{DAMAGED_HINT}; where it is sound, raise --deadline")
         except wire.Garbled as garbled:
             self._end_child()
             return self._rejected(clip, f"the decoder gave what was not asked for ({garbled})")
@@ -113,6 +120,13 @@ class Keeper(threading.Thread):
         if answer.out_of_memory or child.grown(answer.memory_bytes, limit):
             self._end_child()
         return None if answer.out_of_memory and not fresh else answer.outcome
+
+    def _answer(self, child: DecoderProcess, clip: Clip) -> Answer:
+        begun = time.perf_counter()
+        try:
+            return child.answer(clip, self._deadline_seconds)
+        finally:
+            self._spent += time.perf_counter() - begun
 
     def _hand_over(self, clip: Clip) -> DecoderProcess:
         """A child that has taken up the clip. One that ends before it does so ends through no fault of the clip."""
@@ -154,12 +168,12 @@ class Keeper(threading.Thread):
         if status == -signal.SIGKILL:
             hint = "the system may be short of memory: take fewer decoders and try it again"
         elif limit is not None:
-            hint += f"; or raise the memory limit of {limit / 2**20:.0f} MiB"
+            hint += f"; or raise the memory limit of {limit / 2**20:.0f} MiB, --decode-memory"
         return self._rejected(clip, f"the decoder process died ({_ending(status)})", hint)
 
     @staticmethod
     def _rejected(clip: Clip, reason: str, hint: str = DAMAGED_HINT) -> InputRejected:
-        return InputRejected(f"clip {clip.id!r}: {reason}", stage="decode", hint=hint)
+        return InputRejected(f"{named(clip)}: {reason}", stage="decode", hint=hint)
 
 
 def _ending(status: int | None) -> str:

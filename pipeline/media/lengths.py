@@ -22,6 +22,7 @@ from avpipe.pipeline.media.files import check_file
 from avpipe.pipeline.media.probe import BROADCAST, JUMP_SECONDS, AudioFacts, VideoFacts, probe
 from avpipe.pipeline.media.readers import load
 from avpipe.pipeline.media.sandbox import DecodePool
+from avpipe.pipeline.media.signs import native_lines
 from avpipe.pipeline.timeline import Timeline
 
 DEADLINE_SECONDS = 10.0
@@ -84,7 +85,8 @@ def _audio_seconds(path: Path) -> float | None:
     """Seconds by libsndfile, None where that does not know the format."""
     soundfile = load("soundfile", "pip install soundfile")
     try:
-        info = soundfile.info(check_file(path, "probe"))
+        with native_lines():  # mpg123 prints what it thinks of a file
+            info = soundfile.info(check_file(path, "probe"))
     except (soundfile.SoundFileError, OSError):
         return None
     return float(info.frames / info.samplerate)

@@ -3,6 +3,9 @@
 A zeroed stretch (a hole in a download, a bad sector) in H.264, HEVC or MPEG-4 often decodes without a word. But their
 syntax forbids long runs of zero bits, which would look like start codes, so the bytes themselves tell. VP8, VP9 and AV1
 have no such rule: sound files have been seen with 41 zero bytes in a row.
+
+Matroska goes on behind bytes that it cannot read, and whatever lay there is missing from the pictures without a word of
+the decoder. FFmpeg's log tells.
 """
 
 from __future__ import annotations
@@ -13,10 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
+from avpipe.pipeline.media.signs import Line, damage, libav_lines
 
 if TYPE_CHECKING:
     from av.packet import Packet
 
+_FORBIDDING = ("h264", "hevc", "mpeg4")
+"""Codecs whose pictures cannot hold long runs of zero bytes."""
 # Some multiplexers leave padding behind a picture.
 _PADDING_BYTES = 32
 _PICTURES = {"h264": range(1, 6), "hevc": range(32)}
@@ -32,16 +38,19 @@ def check_packets(facts: MediaFacts, video: VideoFacts, until_seconds: float) ->
         until_seconds: the last wanted time, on the container's clock.
 
     Raises:
-        CannotVouch: a packet is cut short or holds bytes that no encoder writes, or the index of an AVI file names
-            packets that are not there.
+        CannotVouch: a packet is cut short or holds bytes that no encoder writes, the index of an AVI file names
+            packets that are not there, or a Matroska file holds something else than packets.
     """
     import av
 
-    if video.codec not in ("h264", "hevc", "mpeg4") and facts.container != "avi":
+    matroska = facts.container.startswith("matroska")
+    if video.codec not in _FORBIDDING and facts.container != "avi" and not matroska:
         return
+    said: Line | None = None
     seen: list[int] = []
     listed: list[int] = []
-    with contextlib.suppress(av.error.FFmpegError), open_media(facts.path) as container:  # its decoder will say so
+    # An error is left to the decoder, which will meet it too.
+    with contextlib.suppress(av.error.FFmpegError), open_media(facts.path) as container, libav_lines() as lines:
         stream = container.streams[video.index]
         length_bytes = _length_bytes(video.codec, stream.codec_context.extradata or b"")
         if facts.container == "avi":
@@ -53,6 +62,9 @@ def check_packets(facts: MediaFacts, video: VideoFacts, until_seconds: float) ->
             _check(packet, video.codec, length_bytes)
             if packet.pos is not None:
                 seen.append(packet.pos)
+        said = damage(lines())
+    if matroska and said is not None:
+        raise CannotVouch(f"packets are lost or damaged ({said})")
     _check_index(listed, seen)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.media.container import open_media
-from avpipe.pipeline.media.files import check_file
+from avpipe.pipeline.media.edits import Edit, edit_between_frames
+from avpipe.pipeline.media.files import check_file, recognised
 
 BROADCAST = ("mpegts", "mpeg")
 """Containers (transport and program streams) whose length FFmpeg guesses, and whose clock may jump: where recordings
@@ -36,6 +37,7 @@ class VideoFacts:
         start_seconds: first presentation time on the container's clock.
         end_seconds: declared end on the container's clock; None where the container does not declare it.
         frame_seconds: one over the average rate, a rough guide only; None where it is unknown.
+        edit: the edit list, where it begins between two frames; None otherwise.
     """
 
     index: int
@@ -45,6 +47,7 @@ class VideoFacts:
     start_seconds: float
     end_seconds: float | None
     frame_seconds: float | None
+    edit: Edit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +124,17 @@ def probe(path: Path) -> MediaFacts:
         with open_media(path) as container:
             facts = facts_of(path, container)
     except (av.error.FFmpegError, ValueError) as error:
+        if isinstance(error, MemoryError):
+            raise
+        if (known := recognised(path)) is not None:
+            raise InputRejected(f"{path}: {known[0]}", stage="probe", hint=known[1]) from error
         reason = f"{path}: FFmpeg cannot open it as media ({getattr(error, 'strerror', None) or error})"
         if isinstance(error, av.error.ArgumentError):  # all that FFmpeg says of a format that is not let in
             reason += ", or it is of a kind that is not opened, such as a playlist"
         raise InputRejected(reason, stage="probe", hint="damaged or cut short? fetch it again") from error
     if facts.video is None and facts.audio is None:
-        raise InputRejected(f"{path}: neither a video nor an audio track ({facts.container})", stage="probe")
+        reason = f"{path}: neither a video nor an audio track ({facts.container})"
+        raise InputRejected(reason, stage="probe", hint="subtitles alone? fetch the video, or leave the clip out")
     return facts
 
 
@@ -147,19 +155,22 @@ def facts_of(path: Path, container: Any) -> MediaFacts:
         path=path,
         container=container.format.name,
         duration_seconds=duration,
-        video=None if video is None else _video(video, container.format.name, alone),
+        video=None if video is None else _video(path, video, container.format.name, alone),
         audio=None if audio is None else _audio(audio, container.format.name, alone),
         unread=unread,
     )
 
 
-def _video(stream: Any, container: str, alone_seconds: float | None) -> VideoFacts:
+def _video(path: Path, stream: Any, container: str, alone_seconds: float | None) -> VideoFacts:
     context, rate = stream.codec_context, stream.average_rate
     start, end = _times(stream, alone_seconds)
     frame_seconds = float(1 / rate) if rate else None
     if container == "avi" and end is not None and frame_seconds is not None:
         end = max(end, start + stream.frames * frame_seconds)  # FFmpeg shortens the duration of a file that was cut
-    return VideoFacts(stream.index, context.name, context.width, context.height, start, end, frame_seconds)
+    edit = edit_between_frames(path, stream) if container.startswith("mov,") else None
+    if edit is not None:
+        start, end = edit.begin_seconds, edit.end_seconds
+    return VideoFacts(stream.index, context.name, context.width, context.height, start, end, frame_seconds, edit)
 
 
 def _audio(stream: Any, container: str, alone_seconds: float | None) -> AudioFacts:

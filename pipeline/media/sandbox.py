@@ -13,11 +13,9 @@ from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media.child import Decode, Settings
 from avpipe.pipeline.media.decode import DecodedClip, MediaSpec, decode_clip
 from avpipe.pipeline.media.keeper import Job, Keeper
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS, MEMORY_LIMIT_BYTES
 
 DecodeFuture = Future[DecodedClip]
-
-MEMORY_LIMIT_BYTES = 4 << 30
-"""What a child may have by default. Decoding 1080p takes some 0.2 GB, 2160p twice that."""
 
 
 class DecodePool:
@@ -49,7 +47,7 @@ class DecodePool:
         spec: MediaSpec,
         *,
         workers: int = 1,
-        deadline_seconds: float = 60.0,
+        deadline_seconds: float = DEADLINE_SECONDS,
         memory_limit_bytes: int | None = MEMORY_LIMIT_BYTES,
         decode: Decode = decode_clip,
         content: bool = True,

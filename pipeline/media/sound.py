@@ -22,12 +22,14 @@ class Sound:
     Attributes:
         samples: int16 [T, samples_per_segment], mono; silence where the source has none.
         mask: bool [T]; False where less than half of the segment holds real samples.
+        last: the last segment that holds any real sample; -1 where none does.
         backend: name and version of the decoder.
         note: why another backend was not believed, "" where the first one was.
     """
 
     samples: np.ndarray
     mask: np.ndarray
+    last: int
     backend: str
     note: str = ""
 
@@ -81,13 +83,14 @@ def _first_believed(
         except CannotVouch as complaint:
             complaints.append(str(complaint))
             continue
-        samples, mask = _cut(heard, timeline, segments)
-        return Sound(samples, mask, heard.backend, "; ".join(complaints))
+        samples, share = _cut(heard, timeline, segments)
+        last = int(np.flatnonzero(share)[-1]) if share.any() else -1
+        return Sound(samples, share >= 0.5, last, heard.backend, "; ".join(complaints))
     raise InputRejected(f"{path}: {'; '.join(complaints)}", stage="audio", hint="damaged? fetch or encode it again")
 
 
 def _cut(heard: Heard, timeline: Timeline, segments: int) -> tuple[np.ndarray, np.ndarray]:
-    """Resamples, rounds and cuts: int16 [T, S] and the mask [T]."""
+    """Resamples, rounds and cuts: int16 [T, S], and the share of each segment that holds real samples, float64 [T]."""
     wave = resample(heard.wave, heard.sample_rate, timeline.sample_rate)
     # A segment begins where its time says, though segments may not be a whole number of samples long.
     begins = np.rint(np.arange(segments) * (timeline.segment_seconds * timeline.sample_rate)).astype(np.int64)
@@ -97,7 +100,7 @@ def _cut(heard: Heard, timeline: Timeline, segments: int) -> tuple[np.ndarray, n
     # Lossy codecs overshoot full scale: clip, or a loud +1.0 wraps to -1.0.
     samples = np.clip(np.rint(padded * 32768.0), -32768, 32767).astype(np.int16)
     share = [part.mean() if len(part) else 0.0 for part in np.array_split(heard.present, segments)]
-    return samples[begins[:, None] + np.arange(length)], np.asarray(share) >= 0.5
+    return samples[begins[:, None] + np.arange(length)], np.asarray(share)
 
 
 def resample(wave: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:

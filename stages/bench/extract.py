@@ -50,6 +50,7 @@ class ExtractBench:
             made; `dataset` is "" for these.
         visual, audio: backbones in place of those of the row or the dataset.
         weights: of both; None: those of the dataset, random ones where clips are made.
+        visual_weights, audio_weights: of one of them, in place of `weights`.
         layers: which blocks are kept; None: those of the dataset, or the last four.
         batch: segments per backbone call; None: one clip.
     """
@@ -68,6 +69,8 @@ class ExtractBench:
     visual: str | None = None
     audio: str | None = None
     weights: str | None = None
+    visual_weights: str | None = None
+    audio_weights: str | None = None
     layers: str | None = None
     batch: int | None = None
 
@@ -134,7 +137,7 @@ def _order(bench: ExtractBench, name: str, row: ExtractRow, own: Dataset | None,
     clips = bench.clips or row.clips * cores()
     weights = bench.weights or (None if own else RANDOM_WEIGHTS)
     dataset = own or made_dataset(name, row, clips, folder)
-    wishes = {m: Wish(getattr(bench, m), weights) for m in ("visual", "audio")}
+    wishes = {m: Wish(getattr(bench, m), getattr(bench, f"{m}_weights") or weights) for m in ("visual", "audio")}
     chosen = sampled(dataset, clips)
     order = ExtractOrder(
         cache=str(folder / "cache"),
@@ -155,7 +158,7 @@ def _order(bench: ExtractBench, name: str, row: ExtractRow, own: Dataset | None,
     order = replace(order, unit_segments=unit_clips * max(clip.segments for clip in chosen))
     if row.stored:
         order.first_job()
-    require_room(folder, job, sum(clip.segments for clip in chosen))
+    require_room(folder, job, sum(clip.segments for clip in chosen), "--clips or --layers")
     if own is None:
         progress.say(f"{name}: {clips} clips are made in {folder}")
         write_films(row, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -20,7 +21,9 @@ from avpipe.stages.clip_media import ClipMedia, MediaSource
 from avpipe.stages.executors import close_runner, runner_of
 from avpipe.stages.extract import extract
 from avpipe.stages.job import RAW_ARRAYS
+from avpipe.stages.lanes import AtOnce
 from avpipe.stages.lookahead import Lookahead
+from avpipe.stages.unit_tail import UnitTail
 
 if TYPE_CHECKING:
     from avpipe.pipeline.manifest import Dataset
@@ -162,22 +165,20 @@ def _extract_unit(
     backbone: Stopwatch,
     encode: Stopwatch,
 ) -> None:
-    """Computes and writes the features of one unit."""
-    wanted = sorted(array.name for array in work.arrays)
-    with encode.running():
-        unit = writer.unit(work)
-    with unit:
+    """Sends one unit through backbones and tail as an extraction does, each step when the one before it has ended."""
+    tail = UnitTail(writer, runner.encode, threading.Lock(), AtOnce)
+    try:
+        with encode.running():
+            unit = tail.begin(work, {}, lambda clip, rejected: None)
         for planned, media in loaded:
             if isinstance(media, InputRejected):
-                unit.reject(planned, stage=media.stage, reason=media.reason, hint=media.hint)
+                tail.reject(unit, planned, media)
                 continue
             with backbone.running():
-                tokens = runner.features(media.values)
+                tokens = runner.clip(unit, planned, media)
             with encode.running():
-                values = runner.encode(tokens) | {RAW_ARRAYS[m]: rows for m, rows in media.values.items()}
-                for name in wanted:
-                    for row, value in enumerate(values[name], planned.start):
-                        unit.write(name, row, value)
-                unit.clip_done(planned, media.masks, media.provenance)
+                tail.clip(unit, tokens)
         with encode.running():
-            unit.commit()
+            tail.end(unit)
+    finally:
+        tail.close()

@@ -101,7 +101,8 @@ class ExtractOrder:
             decoders=self.decoders,
             decode_memory_bytes=DECODE_MEMORY_BYTES,
         )
-        return replace(job, decoders=decoders_of(job))  # as `extract` has it, so that it takes the runner that is warm
+        decoders = decoders_of(job, clips=len(self.clips))  # as `extract` has it: it takes the runner that is warm
+        return replace(job, decoders=decoders)
 
 
 def clip_fields(clip: Clip) -> dict[str, Any]:

@@ -54,8 +54,8 @@ def job_of(pair: Pair, folder: Path, dataset: Dataset, device: str) -> ExtractJo
     )
 
 
-def require_room(folder: Path, job: ExtractJob, rows: int) -> None:
-    """Checks that the features fit on the disk.
+def require_room(folder: Path, job: ExtractJob, rows: int, less: str) -> None:
+    """Checks that the features of so many rows fit on the disk; `less` names the options that make them fewer.
 
     Raises:
         EnvironmentLacking: they do not.
@@ -63,9 +63,13 @@ def require_room(folder: Path, job: ExtractJob, rows: int) -> None:
     need, free = rows * sum(array.row_bytes for array in job.arrays()), shutil.disk_usage(folder).free
     if free < need + SPARE_BYTES:
         raise EnvironmentLacking(
-            f"{folder} has {free / 1e9:.1f} GB free, and {need / 1e9:.1f} GB and some spare are needed: choose less "
-            "with --clips or --segments, or another disk with --folder"
+            f"{folder} has {_size(free)} free, and {_size(need)} and {_size(SPARE_BYTES)} to spare are needed: choose "
+            f"less with {less}, or another disk with --folder"
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
 def write(dataset: Dataset, job: ExtractJob, seed: int = 0) -> None:

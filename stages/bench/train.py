@@ -132,7 +132,8 @@ def busy_in_words(load: float, cores: int) -> str:
 def _pair(bench: TrainBench, pair: str, folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Rows of a pair, and those that failed."""
     one_clip = dataset_of(folder, "events", 1, bench.segments)
-    require_room(folder, job_of(pair_of(pair), folder, one_clip, bench.device), bench.clips * bench.segments)
+    job = job_of(pair_of(pair), folder, one_clip, bench.device)
+    require_room(folder, job, bench.clips * bench.segments, "--clips or --segments")
     progress.say(f"{pair}: {bench.clips} clips of {bench.segments} segments are made and extracted in {folder}")
     common = {"folder": str(folder), "clips": bench.clips, "segments": bench.segments}
     made, reason = in_a_process(folder, {"do": "make", "pair": pair, "device": bench.device, **common})

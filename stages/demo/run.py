@@ -18,6 +18,7 @@ from avpipe.pipeline import progress
 from avpipe.pipeline.datasets import load_dataset
 from avpipe.pipeline.doctor import cores
 from avpipe.pipeline.errors import EnvironmentLacking, UsageError
+from avpipe.pipeline.media.limits import DEADLINE_SECONDS
 from avpipe.stages.demo.generate import make_demo
 from avpipe.stages.extract import ExtractSummary, extract
 from avpipe.stages.job import Wish, choose_backbones, resolve
@@ -126,7 +127,7 @@ def extract_demo(name: str, root: Path, cache: Path, weights: str | None = None,
         decoder="decord",
         device="auto",
         batch=None,
-        deadline_seconds=60.0,
+        deadline_seconds=DEADLINE_SECONDS,
     )
     summary = extract(dataset, job, workers=workers)
     if summary.left:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -18,13 +20,13 @@ from typer.testing import CliRunner
 
 from avpipe.cli import bench_extract
 from avpipe.cli.main import app
-from avpipe.pipeline.errors import UsageError
+from avpipe.pipeline.errors import EnvironmentLacking, UsageError
 from avpipe.pipeline.manifest import Clip, Dataset
 from avpipe.pipeline.media.sandbox import DecodePool
 from avpipe.pipeline.timeline import Timeline
 from avpipe.stages import backbones, clip_media
 from avpipe.stages.bench import extract as bench_module
-from avpipe.stages.bench import extract_cases, extract_measure
+from avpipe.stages.bench import extract_cases, extract_measure, material
 from avpipe.stages.bench.extract import ExtractBench, bounds_of, run
 from avpipe.stages.bench.extract_cases import ExtractRow, made_dataset, sampled
 from avpipe.stages.bench.extract_order import ExtractOrder, clip_fields
@@ -84,6 +86,24 @@ def test_a_row_is_measured(tmp_path, here, monkeypatch):
     assert row["alone_cpu_s"] == pytest.approx(sum(cpu), abs=0.001)
     assert min(*cpu, row["cpu_s"], row["startup_s"], row["encode_alone_s"]) > 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_every_decoder_is_warm_before_the_clock_runs(tmp_path, here, monkeypatch):
+    """In both measurements: each has decoded a clip."""
+    events, running = [], Stopwatch.running
+
+    class Watched(DecodePool):
+        def submit(self, clip):
+            future = super().submit(clip)
+            future.add_done_callback(lambda done: events.append("decoded"))
+            return future
+
+    monkeypatch.setattr(clip_media, "DecodePool", Watched)
+    monkeypatch.setattr(Stopwatch, "running", lambda watch: events.append("clock") or running(watch))
+    code, _ = _bench(tmp_path, "--rows", "decode_bound", "--clips", "3", "--decoders", "2")
+    together, alone = events.index("clock"), events.index("clock", events.index("clock") + 1)
+    assert (code, events[:together]) == (0, 2 * ["decoded"])
+    assert events[together + 1 : alone] == 5 * ["decoded"], "three of the run, two of warming up"
 
 
 def test_stored_frames_are_not_decoded(tmp_path, here, monkeypatch):
@@ -289,6 +309,24 @@ def test_clips_made_here_suit_the_machine_and_need_no_download(tmp_path, tiny_ro
     assert {each["weights"] for each in other.choices.values()} == {"random:0"}  # nothing is downloaded for these
     assert len(few.clips) == len(many.clips) == 6 * row.clips
     assert (few.unit_segments, many.unit_segments) == (4 * TINY.seconds, 10 * TINY.seconds)
+
+
+def test_messages_name_options_that_there_are(tmp_path, tiny_rows, monkeypatch):
+    """Weights that are refused say `--visual-weights`; a disk that is full says which options need less of it."""
+    known = CliRunner().invoke(app, ["bench", "extract", "--help"], env={"COLUMNS": "400"}).output
+    row = extract_cases.ROWS["decode_bound"]
+    bench = ExtractBench(tmp_path, weights="random:1", visual_weights="random:2", clips=1)
+    order = bench_module._order(bench, "decode_bound", row, None, tmp_path)
+    assert {m: each["weights"] for m, each in order.choices.items()} == {"visual": "random:2", "audio": "random:1"}
+    with pytest.raises(UsageError, match="does not exist") as refused:
+        run(ExtractBench(tmp_path, weights="bogus", rows=("decode_bound",)))
+    monkeypatch.setattr(material.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_500_000))
+    with pytest.raises(EnvironmentLacking, match=r"has 1\.5 MB free, and \d+\.\d MB and 1\.1 GB to spare") as full:
+        run(ExtractBench(tmp_path, rows=("decode_bound",)))
+    for message in (refused.value, full.value):
+        options = re.findall(r"--[a-z-]+", str(message))
+        assert options
+        assert [option for option in options if f"{option} " not in known] == []
 
 
 def test_refuses_what_cannot_work(tmp_path, tiny_rows):

@@ -158,3 +158,4 @@ def test_a_table_of_ones_own_names_its_rows_and_what_they_share(data):
         ("leakage", "mine.csv"),
     ]
     assert report["leakage"]["pairs"] == {"train/test": [str(videos[0])]}
+    assert invoke("mine.csv", "--quick", code=3).startswith(f"mine.csv: {data.parent}\n")

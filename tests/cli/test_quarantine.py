@@ -76,6 +76,14 @@ def test_ls_as_json_and_as_files(cache, avpipe_here, tmp_path):
     assert json.loads(none.stdout)["clips"] == []
 
 
+def test_a_choice_that_matches_none_says_of_how_many(cache, avpipe_here):
+    for choice in (("--reason", "zzz"), ("--stage", "probe")):
+        text = avpipe_here("quarantine", "ls", "--cache", cache, *choice).stdout
+        assert text == f"{cache}: none of 2 clips in quarantine matches\n"
+        text = avpipe_here("quarantine", "retry", "--cache", cache, *choice).stdout
+        assert text == f"{cache}: nothing to try again, none of 2 clips in quarantine matches\n"
+
+
 def test_names_that_are_no_text_are_printed_and_kept(tmp_path, avpipe_here):
     with cache_toy.begin(tmp_path / "c") as writer:
         (work,) = writer.plan([("name \udcff", 2, "")], cache_toy.ARRAYS).pending

@@ -45,6 +45,11 @@ KINDS = {
     "late-both.mkv": Kind(both_at=3.0),
     "late-both.ts": Kind(both_at=3.0),
     **{f"edit-list.{suffix}": Kind(both_at=-0.44) for suffix in ("mp4", "mov")},
+    **{
+        f"between-frames-{fps}-{cut}.{suffix}": Kind(fps=Fraction(fps), both_at=-cut)
+        for fps, cut in ((12, 0.34), (12, 0.76), (25, 0.33), (25, 0.73))
+        for suffix in ("mp4", "mov")
+    },
     "turned.mp4": Kind(degrees=90),
     "open-gop.mp4": Kind(options=OPEN_GOP),
 }
@@ -52,7 +57,7 @@ KINDS = {
 
 
 QUICK = ("12.mp4", "60.mp4", "29.97.mkv", "25.ts", "29.97.webm", "variable.mp4", "late-audio.mp4", "late-video.mkv")
-QUICK += ("edit-list.mp4", "turned.mp4", "open-gop.mp4", "b-frames.avi")
+QUICK += ("edit-list.mp4", "between-frames-12-0.34.mp4", "turned.mp4", "open-gop.mp4", "b-frames.avi")
 PICTURES = {"pictures+wav": Kind(), "pictures+video": Kind(fps=Fraction(30))}
 
 

@@ -21,6 +21,12 @@ def test_help_answers_in_half_a_second(avpipe):
     assert min(seconds) < 0.5
 
 
+def test_arguments_are_named_once(avpipe_here):
+    for command in (("extract",), ("train",), ("score",), ("cache", "import"), ("bench", "extract")):
+        assert "[OPTIONS] [KEY=VALUE]...\n" in avpipe_here(*command, "--help").stdout
+    assert "[OPTIONS] [CLIP]...\n" in avpipe_here("quarantine", "retry", "--help").stdout
+
+
 @pytest.mark.parametrize("folder", [ROOT, "/"])
 def test_the_engine_imports_no_torch_and_nothing_under_a_bare_name(folder):
     code = (

@@ -82,6 +82,10 @@ def test_a_cache_goes_on_with_its_policies_and_refuses_others(lame, avpipe_here,
     assert "weights.sha256" not in refused
     refused = avpipe_here("extract", "--dataset", "ave", *STUB, "--missing-audio", "reject", check=4).stderr
     assert 'media.missing_audio: cache has "silence+mask", this run has "reject"' in refused
+    for option in (("--short-clip", "mask"), ("--image-size", "16"), ("--visual", "stub", "--batch", "3")):
+        foretold = avpipe_here("extract", "--dataset", "ave", *STUB, *option, "--dry-run", check=4).stderr
+        assert avpipe_here("extract", "--dataset", "ave", *STUB, *option, check=4).stderr.endswith(foretold)
+    assert "1 clips to extract" in avpipe_here("extract", "--dataset", "ave", *STUB, "--dry-run").stdout
     assert lame.ids[7] not in open_cache(tmp_path / "cache" / "ave").clips()
 
 

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -49,6 +50,17 @@ def test_a_worker_with_threads_gives_the_same_cache_and_keeps_nothing(own_ave, a
             assert time.monotonic() < deadline, "a decoder is left on the worker"
             time.sleep(0.05)
         shutil.rmtree(tmp_path / "there")
+
+
+@pytest.mark.slow
+def test_two_extractions_share_a_worker(own_ave, avpipe, tmp_path, scheduler):
+    """Each cleans the worker up at its beginning and end, while the other one has a unit open there."""
+    address, _ = scheduler
+    command = ("extract", "--dataset", "ave", "--unit-segments", 10, "--scheduler", address)
+    models = {"one": (*TEST_VIT, "--layers", "last:1"), "two": TEST_VIT}
+    with ThreadPoolExecutor() as side_by_side:
+        list(side_by_side.map(lambda cache: avpipe(*command, *models[cache], "--cache", cache), models))
+    assert all(len(open_cache(tmp_path / cache).clips()) == len(own_ave.ids) for cache in models)
 
 
 def test_no_scheduler_there(own_ave, avpipe, tmp_path):

@@ -1,9 +1,11 @@
 """The decode pool against decoders that crash, hang, raise, swell and answer with something else."""
 
 import os
+import pickle
 import re
 from pathlib import Path
 
+import av
 import numpy as np
 import psutil
 import pytest
@@ -72,6 +74,15 @@ def test_trouble_costs_its_clip_alone(pool, clip, reason):
     assert before.result(20).frames.shape == after.result(20).frames.shape == (1, 32, 32, 3)
 
 
+@pytest.mark.parametrize(("clip", "least", "most"), [("hang", 1.0, 5.0), ("raise", 0.0, 0.9)])
+def test_a_rejection_says_what_it_has_cost(pool, clip, least, most):
+    """Seconds that a decoder was at it, kept where the error travels to another process."""
+    pool.submit(GOOD).result(20)
+    error = rejection(pool.submit(Clip(clip, 1)))
+    assert least < error.seconds < most
+    assert pickle.loads(pickle.dumps(error)).seconds == error.seconds
+
+
 def test_errors_on_purpose_pass_through(pool):
     error = rejection(pool.submit(Clip("reject", 1)))
     assert (error.reason, error.stage, error.hint) == ("bad bytes", "frames", "fetch it again")
@@ -95,7 +106,28 @@ def test_ten_gigabytes_are_not_had(clip, reason):
         error = rejection(pool.submit(Clip(clip, 1)))
         assert re.search(reason, str(error)), str(error)
         assert "raise the memory limit" in error.hint
+        assert "--decode-memory" in error.hint
         assert pool.submit(GOOD).result(20).provenance != first.provenance
+
+
+def test_a_deadline_that_was_missed_names_the_file_and_the_option(pool, tmp_path):
+    error = rejection(pool.submit(Clip("hang", 1, video=tmp_path / "a b.mp4")))
+    assert error.reason == f"clip 'hang' ('{tmp_path}/a b.mp4'): {LATE}"
+    assert "raise --deadline" in error.hint
+
+
+def test_a_picture_larger_than_the_memory_is_not_called_damaged(tmp_path):
+    path = tmp_path / "large.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=5, options={"preset": "ultrafast", "bf": "0"})
+        stream.width, stream.height, stream.pix_fmt = 4096, 3072, "yuv420p"
+        for _ in range(2):
+            container.mux(stream.encode(av.VideoFrame(4096, 3072, "yuv420p")))
+        container.mux(stream.encode())
+    spec = MediaSpec(Timeline(0.2), (32, 32), audio=False, decoder="pyav")
+    with DecodePool(spec, memory_limit_bytes=140 << 20) as pool:
+        error = rejection(pool.submit(Clip("large", 2, video=path)))
+    assert (error.stage, "not enough memory to decode it" in error.reason) == ("decode", True), error
 
 
 def test_the_limit_is_on_by_default():
@@ -103,12 +135,13 @@ def test_the_limit_is_on_by_default():
         assert "memory" in str(rejection(pool.submit(Clip("swell-at-once", 1))))
 
 
-def test_a_child_that_leaks_is_replaced_before_a_clip_pays_for_it():
-    """Twenty clips leak 40 MB each, where 300 MB are to be had."""
+def test_a_child_that_leaks_is_replaced_before_a_clip_pays_for_it(tmp_path):
+    """Twenty clips leak 40 MB each, where 300 MB are to be had. None runs out of memory and is tried again."""
     with DecodePool(SPEC, memory_limit_bytes=300 * 2**20, decode=stub_decoders.decode) as pool:
-        leaking = [pool.submit(Clip("leak", 1)) for _ in range(20)]
+        leaking = [pool.submit(Clip("leak", 1, video=tmp_path / "tried")) for _ in range(20)]
         children = [future.result(20).provenance["pid"] for future in leaking]
     assert 4 <= len(set(children)) <= 10
+    assert len((tmp_path / "tried").read_text()) == 20
 
 
 def test_what_earlier_clips_have_broken_is_tried_again_in_a_fresh_child(pool, tmp_path):

@@ -189,7 +189,7 @@ def odd_files(folder: Path, names: list[str]) -> dict[str, str]:
         "pointer, not the file itself": lambda path: path.write_text(
             "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
         ),
-        "a text file, not features": lambda path: path.write_text("<html>404</html>"),
+        "a text file (an HTML page), not features": lambda path: path.write_text("<html>404</html>"),
         "a pickle, which is never loaded": lambda path: path.write_bytes(b"\x80\x04\x95"),
         "holds pickled objects": lambda path: np.save(path, np.array([{}], dtype=object), allow_pickle=True),
         "truncated": lambda path: path.write_bytes(whole[:-1]),

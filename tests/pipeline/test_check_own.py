@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,77 @@ def test_splits_that_share_a_recording_or_a_file_are_a_fault(check, tmp_path):
     within = check("clip,audio,split,segments,events", "1,a.wav,train,3,x@0-1", "2,a.wav,train,3,", "3,b.wav,val,3,")
     assert within.faults == 0
     assert ("same-media", "a.wav") in found(within)
+
+
+def test_a_checksum_is_the_fault_of_the_rows_that_give_it(check, tmp_path):
+    sound(1.0)(tmp_path / "a.wav")
+    right, wrong = hashlib.sha256((tmp_path / "a.wav").read_bytes()).hexdigest(), "0" * 64
+    rows = (f"1,a.wav,{right}", "2,a.wav,", f"3,a.wav,{wrong}", "4,a.wav,")
+    report = check(
+        "clip,audio,audio_sha256,split,segments,events", *(f"{row},train,1,x@0-1" for row in rows), quick=False
+    )
+    (fault,) = [finding for finding in report.findings if finding.level == "fault"]
+    assert (fault.kind, fault.where, fault.done) == (
+        *("checksum", str(tmp_path / "a.wav"), "extraction quarantines clip '3'"),
+    )
+    assert fault.what.endswith("0... (t.csv line 4)")
+    assert {finding.done for finding in report.findings if finding.kind == "same-media"} == {""}
+
+
+def test_what_is_wrong_with_one_row_is_not_said_of_the_others_on_its_file(check, tmp_path):
+    pictures(tmp_path / "f", "1", "2")
+    sound(2.0)(tmp_path / "a.wav")
+    rows = ("1,,f,a.wav,train,x@0-1", "2,f,,a.wav,train,", "3,,a.wav,,train,", "4,,,a.wav,train,")
+    report = check("clip,media,frames,audio,split,events", *rows)
+    told = {finding.kind: finding for finding in report.findings if finding.level == "fault"}
+    assert told["not-a-file"].what == "a folder in place of a file (t.csv line 3)"
+    assert told["missing-file"].where.endswith("t.csv line 4")
+    shared = [finding for finding in report.findings if finding.kind == "same-media"]
+    assert [(Path(finding.where).name, finding.done) for finding in shared] == [("a.wav", "")]
+
+
+def test_folders_that_give_no_pictures_are_told_once_by_what_is_wrong_in_them(check, tmp_path):
+    pictures(tmp_path / "letters", "a", "b")
+    pictures(tmp_path / "few", "5", "a", "b")
+    pictures(tmp_path / "outer" / "inner", "1")
+    rows = [f"{name},{name},train,x@0-1" for name in ("letters", "few", "outer", "gone")]
+    report = check("clip,frames,split,events", *rows)
+    faults = {Path(finding.where).name: str(finding.what) for finding in report.findings if finding.level == "fault"}
+    assert faults.keys() == {"letters", "few", "outer", "gone"}
+    assert faults["letters"].startswith("no picture in it has a number")
+    assert "0001.jpg" in faults["letters"]
+    assert faults["few"].startswith("1 of its 3 pictures numbered alike ('5.png'), others not ('a.png')")
+    assert faults["outer"].startswith("no pictures in it, but in its folder 'inner'; name that one")
+    assert faults["gone"] == "no such folder of pictures (t.csv line 5)"
+
+
+def test_numbers_that_count_no_pictures_are_no_gap(check, tmp_path):
+    pictures(tmp_path / "times", *(f"at 2024-05-0{n} 10.11.1{n}" for n in range(1, 5)))
+    pictures(tmp_path / "ms", "40", "80", "1200", "3960")
+    pictures(tmp_path / "from5", "5", "6", "7", "8")
+    pictures(tmp_path / "many", *map(str, (n for n in range(1, 41) if n != 3)))
+    rows = [f"{name},{name},4,train," for name in ("times", "ms", "from5", "many")]
+    report = check("clip,frames,segments,split,events", *rows)
+    faults = [(finding.kind, Path(finding.where).name) for finding in report.findings if finding.level == "fault"]
+    assert faults == [("missing-frame", "many")]
+
+
+def test_sound_in_place_of_a_video_is_looked_at_as_sound(check, tmp_path):
+    for name in ("whole", "cut", "pipe"):
+        sound(2.0)(tmp_path / f"{name}.wav")
+    cut(0.5)(tmp_path / "cut.wav")
+    header = bytearray((tmp_path / "pipe.wav").read_bytes())
+    header[4:8] = header[40:44] = b"\xff" * 4
+    (tmp_path / "pipe.wav").write_bytes(header + b"\1\0")
+    rows = [f"{name},{name}.wav,train,x@0-1" for name in ("whole", "cut", "pipe")]
+    report = check("clip,media,split,events", *rows, quick=False)
+    (fault,) = [finding for finding in report.findings if finding.level == "fault"]
+    assert (fault.kind, Path(fault.where).name) == ("truncated", "cut.wav")
+    assert "s are there" in fault.what
+
+
+def test_libraries_print_nothing(check, tmp_path, capfd):
+    (tmp_path / "a.mp3").write_bytes(b"ID3\4\0\0\0\0\0\0" + bytes(range(1, 101)) * 1000)
+    report = check("clip,audio,split,events", "a,a.mp3,train,x@0-1", quick=False)
+    assert report.faults
+    assert "mpg123" not in capfd.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from avpipe.pipeline.datasets import load_dataset
 from avpipe.pipeline.datasets.checksums import read_checksums
 from avpipe.pipeline.errors import UnusableAnnotations
 
-ONE, TWO = "1" * 64, "2" * 64
+ONE, TWO = "1f" * 32, "2e" * 32
 ODD = ("-a.mp4", "two  blanks.wav", "back\\slash.mp4", "line\nbreak.mp4", "ümläut.mp4")
 
 
@@ -42,6 +43,36 @@ def test_slips_are_named_by_line_and_the_rest_counts(tmp_path):
         ("bad-checksum", "5", "fault"),
     ]
     assert "a second, other checksum of b.mp4" in str(findings[1])
+
+
+@pytest.mark.parametrize("line", ["SHA256(./a b.mp4)= {}", "SHA2-256(a b.mp4)= {}"])
+def test_what_openssl_writes_is_read(tmp_path, line):
+    assert sums(tmp_path, line.format(ONE)) == {"a b.mp4": ONE}
+
+
+@pytest.mark.parametrize("name", ["../a.mp4", "v/../../a.mp4", "/etc/passwd", "v/a\0.mp4", ".."])
+def test_names_that_lead_out_of_the_folder_are_slips(tmp_path, name):
+    root = tmp_path / "data"
+    root.mkdir()
+    assert sums(root, f"{ONE}  {name}\n{ONE}  {root}/b.mp4\n") == {"b.mp4": ONE}
+    (finding,) = read_checksums(root)[1]
+    assert (finding.kind, finding.level) == ("bad-checksum", "fault")
+    assert "line 1" in finding.where
+    assert "names no file in the folder" in finding.what
+
+
+@pytest.mark.timeout(20)
+def test_what_has_no_end_is_not_read(tmp_path):
+    (tmp_path / "v.mp4").write_bytes(b"x")
+    (tmp_path / "t.csv").write_text("clip,media,split,segments,events\na,v.mp4,train,2,x@0-1\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "link").symlink_to(tmp_path / "v.mp4")
+    right = hashlib.sha256(b"x").hexdigest()
+    (tmp_path / "sha256sums.txt").write_text(f"{ONE}  pipe\n{ONE}  zero\n{right}  link\n")
+    found = {Path(f.where).name: f for f in look_at("t.csv", tmp_path).findings if f.kind == "unreadable"}
+    assert found.keys() == {"pipe", "zero"}
+    assert all("no regular file" in finding.what for finding in found.values())
 
 
 def test_no_file_is_no_checksum_and_another_file_is_refused(tmp_path):

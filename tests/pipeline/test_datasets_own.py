@@ -130,7 +130,10 @@ def test_parquet_gives_what_csv_gives(table, tmp_path):
     [
         ("clip;media;split;events\na;v.mp4;train;\n", "separated by ';'"),
         ("video_id,split,events\n", "no column clip, media"),
-        ("clip,media,split\na,v.mp4,train\n", "needs one of events .events., labels"),
+        (
+            "clip,media,split\na,v.mp4,train\n",
+            "needs one of events .events., labels .*; .* alone, add an empty column events",
+        ),
         ("clip,media,split,events,labels\na,v.mp4,train,,\n", "--task .events, parsing"),
         ("clip,media,split,events,Events\n", "'events' twice"),
         ("", "is empty"),

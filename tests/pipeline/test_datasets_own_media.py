@@ -72,7 +72,7 @@ def test_lengths_are_those_of_the_media_and_lost_files_are_named(media):
     assert [path.stem for path in clips["pictures"].frames] == [f"{n:04d}" for n in range(1, 8)]
     assert [path.stem for path in clips["pictures with sound"].frames] == ["0001", "0003", "0005", "0007"]
     assert clips["video with other sound"].audio == media / "w.wav"
-    assert clips["no pictures"].frames == ()
+    assert clips["no pictures"].frames == (media / "empty",)
 
 
 def test_a_cap_cuts_clips_and_keeps_their_pictures_in_time(media):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import stub_decoders
 
-from avpipe.pipeline.errors import AvpipeError, EnvironmentLacking, InputRejected, UnusableAnnotations, UsageError
+from avpipe.pipeline.errors import EnvironmentLacking, InputRejected
 from avpipe.pipeline.manifest import Clip
 from avpipe.pipeline.media import deadline, wire
 from avpipe.pipeline.media.answers import content_header, error_header, read_answer
@@ -105,8 +105,6 @@ def test_the_answer_to_another_clip(ends):
     [
         (InputRejected("bad\udcff", stage="probe", hint="mend it"), InputRejected),
         (EnvironmentLacking("no decoder"), EnvironmentLacking),
-        (UnusableAnnotations("a.csv", "is empty"), UsageError),
-        (AvpipeError("odd"), AvpipeError),
     ],
 )
 def test_errors_come_as_they_were(ends, error, kind):
@@ -116,6 +114,12 @@ def test_errors_come_as_they_were(ends, error, kind):
     assert type(outcome) is kind
     assert str(outcome) == str(error)
     assert getattr(outcome, "stage", None) == getattr(error, "stage", None)
+
+
+def test_what_is_told_of_an_answer_with_media_is_checked(ends):
+    assert _answered(ends, seconds=2).outcome.seconds == 2.0
+    with pytest.raises(wire.Garbled, match="nan seconds of decoding"):
+        _answered(ends, seconds=float("nan"))
 
 
 def _head(text: bytes, size: int | None = None) -> bytes:
@@ -137,8 +141,24 @@ CONTENT = {"serial": 7, "content": {"masks": {}, "provenance": {}, "seconds": 0}
         _head(b"{}"),
         _head(b'{"serial": 7}'),
         _head(b'{"serial": 7, "rejected": "no"}'),
-        _head(b'{"serial": 7, "error": 3}'),
-        _head(b'{"serial": 7, "memory_bytes": "much", "error": ["", ""]}'),
+        _head(b'{"serial": 7, "error": ["UsageError", "a run ends with it"]}'),
+        *(
+            _head(b'{"serial": 7, "memory_bytes": %s, "lacking": ""}' % memory)
+            for memory in (b'"much"', b"Infinity", b"NaN", b"-1", b"1.5", b"null")
+        ),
+        _head(json.dumps({**CONTENT, "arrays": {"frames": ["uint8", [float("inf")]]}}).encode()),
+        *(
+            _head(json.dumps({**CONTENT, "content": {**CONTENT["content"], **part}}).encode())
+            for part in (
+                {"provenance": 5},
+                {"provenance": {"frames": 5}},
+                {"seconds": "x"},
+                {"seconds": float("nan")},
+                {"seconds": float("inf")},
+                {"seconds": -1},
+                {"seconds": True},
+            )
+        ),
         _head(json.dumps({**CONTENT, "arrays": [1]}).encode()),
         _head(json.dumps({**CONTENT, "arrays": {"frames": "big"}}).encode()),
         _head(json.dumps({**CONTENT, "arrays": {"frames": ["uint8", 3]}}).encode()),

@@ -39,15 +39,19 @@ def beeps(seconds):
     return np.where((time % 0.5 < 0.1) & (time >= 0.5), 0.5 * np.sin(2 * np.pi * 1000 * time), 0).astype(np.float32)
 
 
-def make(path, *, fps=Fraction(25), seconds=3, video_at=0.0, audio_at=0.0, codec="libx264", options=None, skip=()):
-    """Encodes a clip; `video_at` and `audio_at` move a stream, `skip` leaves out stretches (begin, end) of audio."""
+def make(
+    path, *, fps=Fraction(25), seconds=3, video_at=0.0, audio_at=0.0, codec="libx264", options=None, skip=(), ticks=1
+):
+    """Encodes a clip; `video_at` and `audio_at` move a stream, by as many `ticks` to a frame as the clock has; `skip`
+    leaves out stretches (begin, end) of audio."""
     with av.open(str(path), "w") as container:
         video = container.add_stream(codec, rate=fps, options=options or {"g": "25", "bf": "2"})
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.time_base = 1 / (fps * ticks)
         audio = container.add_stream("aac", rate=RATE, layout="mono")
         for number in range(round(seconds * fps)):
             frame = av.VideoFrame.from_ndarray(numbered(number), format="rgb24")
-            frame.pts, frame.time_base = number + round(video_at * fps), 1 / fps
+            frame.pts, frame.time_base = number * ticks + round(video_at * fps * ticks), 1 / (fps * ticks)
             container.mux(video.encode(frame))
         container.mux(video.encode())
         wave = beeps(seconds)
@@ -122,6 +126,55 @@ def test_decord_is_not_believed_where_an_edit_list_hides_frames(tmp_path):
     clip = decoded(make(tmp_path / "cut.mp4", **CLIPS["negative-start.mp4"]))
     assert clip.provenance["frames"].startswith("pyav")
     assert "starts at -0.440 s" in clip.provenance["frames_note"]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+@pytest.mark.parametrize(("fps", "cut"), [(12, 0.02), (12, 0.34), (12, 1.09), (25, 0.01), (25, 0.33), (25, 1.05)])
+def test_an_edit_list_that_begins_between_two_frames_moves_none(tmp_path, fps, cut, suffix):
+    """FFmpeg leaves out the picture that is shown as the edit begins, and shows the next one up to a frame early."""
+    path = make(tmp_path / f"cut.{suffix}", fps=Fraction(fps), video_at=-cut, audio_at=-cut, ticks=100)
+    clock = Timeline(segment_seconds=0.01)
+    for decoder in ("decord", "pyav"):
+        found = decoded(path, decoder, 150, clock)
+        numbers = [number_of(picture) for picture in found.frames]
+        assert numbers == [math.floor((clock.frame_time(segment) + cut) * fps) for segment in range(150)]
+        assert found.masks["visual"].all()
+        assert found.provenance["frames"].startswith("pyav")
+    assert onsets(found.samples)[-1] % 0.5 == pytest.approx(-cut % 0.5, abs=0.008)
+
+
+def edited(path, entries):
+    """The video's edit list with other entries: (length in milliseconds, begin in the media's ticks, -1 for none)."""
+    data, place = bytearray(path.read_bytes()), path.read_bytes().index(b"elst")
+    size, now = int.from_bytes(data[place - 4 : place]), 16 + 12 * len(entries)
+    listed = b"".join(length.to_bytes(4) + media.to_bytes(4, signed=True) + b"\0\1\0\0" for length, media in entries)
+    data[place - 4 : place - 4 + size] = now.to_bytes(4) + b"elst" + bytes(4) + len(entries).to_bytes(4) + listed
+    for name in (b"edts", b"trak", b"moov"):  # moov lies behind the media, so that nothing else moves
+        start = data.rindex(name, 0, place) - 4
+        data[start : start + 4] = (int.from_bytes(data[start : start + 4]) + now - size).to_bytes(4)
+    path.write_bytes(data)
+    return path
+
+
+def test_an_edit_list_between_frames_may_begin_late_and_end_early(tmp_path):
+    path = make(tmp_path / "a.mp4", options={"g": "25", "bf": "0"})
+    with av.open(str(path)) as container:
+        tick = int(1 / container.streams.video[0].time_base)
+    found = decoded(edited(path, [(500, -1), (1500, round(0.35 * tick))]), "pyav", 12)  # at 0.5 s: what is at 0.35 s
+    times = [CLOCK.frame_time(segment) for segment in range(12)]
+    assert found.masks["visual"].tolist() == [0.46 <= time <= 2.05 for time in times]
+    inside = [math.floor((min(max(time, 0.5), 1.99) - 0.15) * 25 + 1e-6) for time in times]
+    assert [number_of(picture) for picture in found.frames] == inside
+
+
+def test_an_edit_list_that_joins_parts_between_frames_is_refused(tmp_path):
+    path = make(tmp_path / "a.mp4", options={"g": "25", "bf": "0"})
+    with av.open(str(path)) as container:
+        tick = int(1 / container.streams.video[0].time_base)
+    on_grid = make(tmp_path / "b.mp4", options={"g": "25", "bf": "0"})
+    assert decoded(edited(on_grid, [(800, 0), (800, tick)]), "pyav", 4).masks["visual"].all()
+    with pytest.raises(InputRejected, match="its edit list joins 2 parts, and cuts between two frames"):
+        decoded(edited(path, [(800, 0), (800, round(1.01 * tick))]), "pyav", 4)
 
 
 def test_decord_is_not_believed_where_a_packet_gives_no_frame(tmp_path):

@@ -13,10 +13,13 @@ from damage.outcome import Reading, isolated, outcome, tally
 
 from avpipe.pipeline.errors import InputRejected
 from avpipe.pipeline.manifest import Clip
+from avpipe.pipeline.media import frames
 from avpipe.pipeline.media.decode import MediaSpec, decode_clip
+from avpipe.pipeline.media.packets import _zeroed
 from avpipe.pipeline.media.probe import probe
+from avpipe.pipeline.media.readers import pyav_reader
 from avpipe.pipeline.media.sandbox import DecodePool
-from avpipe.pipeline.media.signs import ERROR, WARNING, Line, damage, libav_lines, native_lines
+from avpipe.pipeline.media.signs import ERROR, INFO, WARNING, Line, damage, libav_lines, native_lines
 from avpipe.pipeline.timeline import Timeline
 
 SECONDS = 2
@@ -137,6 +140,41 @@ def test_a_hole_within_a_picture_is_seen_before_it_is_decoded(clips, tmp_path, k
     assert "damaged?" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("part", "wrong"),
+    [
+        (b"\1\0\0\0\1", False),  # a zero byte before a start code
+        (b"\1\0\0\0\3", True),
+        (b"\1\0\0\0\0\1", True),  # one zero byte more than that
+        (b"\1\0\0\1\2" + bytes(31), False),  # padding
+        (b"\1\0\0\1\2" + bytes(32), True),
+        (bytes(40), True),
+    ],
+)
+def test_how_many_zero_bytes_a_picture_may_hold(part, wrong):
+    assert _zeroed(part) is wrong
+
+
+@pytest.mark.parametrize("decoder", ["decord", "pyav"])
+@pytest.mark.parametrize("kind", ["h264-mkv", "vp9"])
+def test_packets_that_matroska_lost_are_missed(clips, tmp_path, kind, decoder):
+    """FFmpeg goes on behind what it cannot read, and a picture before it would be shown for as long as that lasts."""
+    source, places = clips[kind], packets(clips[kind])
+    data, (begin, _), (end, _) = bytearray(source.read_bytes()), places[12], places[16]
+    data[begin - 8 : end] = b"\xff" * (end - begin + 8)
+    copy = tmp_path / source.name
+    copy.write_bytes(data)
+    assert len(packets(copy)) < len(places) - 3
+    with pytest.raises(InputRejected, match=r"packets are lost or damaged \(matroska,webm: "):
+        decoded(copy, decoder)
+
+
+def test_what_a_decoder_says_of_concealment_counts():
+    said = Line(INFO, "h264", "concealing 30 DC, 30 AC, 30 MV errors in P frame")
+    assert damage([Line(INFO, "h264", "Reinit context to 320x240"), said]) is said
+    assert damage([Line(INFO, "h264", "Reinit context to 320x240")]) is None
+
+
 def test_damage_behind_the_last_wanted_frame_does_not_matter(clips, tmp_path):
     source = clips["h264"]
     begin, size = packets(source)[-3]
@@ -164,6 +202,20 @@ def test_an_error_that_decord_prints_sends_the_clip_on(clips, tmp_path):
     copy.write_bytes(data)
     with pytest.raises(InputRejected, match=r"decord: mpeg4: .*; PyAV: (mpeg4: |the frame at .* is damaged)"):
         decoded(copy)
+
+
+def test_without_room_for_a_few_pictures_nothing_is_called_damaged(clips, tmp_path, monkeypatch):
+    """FFmpeg often calls data invalid when it is refused memory, and does not mention that."""
+    begin, size = packets(clips["h264"])[0]
+    copy = zeroed(clips["h264"], tmp_path / "a.mp4", begin, size)
+    monkeypatch.setattr(frames, "check_packets", lambda *anything: None)
+    with pytest.raises(InputRejected):
+        decoded(copy)
+    monkeypatch.setattr(pyav_reader, "_LEAST_PICTURE_BYTES", 2**40)
+    assert decoded(clips["h264"]).masks["visual"].all()
+    for decoder in ("decord", "pyav"):
+        with pytest.raises(MemoryError):
+            decoded(copy, decoder)
 
 
 def test_a_cut_between_open_groups_of_pictures_is_no_damage(tmp_path):

@@ -74,8 +74,19 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\
 REFUSED = {
     "missing.mp4": (None, "no such file"),
     "empty.mp4": (b"", "empty"),
-    "text.mp4": ("<html>Too many requests, später mehr</html>\n".encode() * 50, "a text file"),
-    "playlist.mp4": (b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1/a.ts\n", "a text file"),
+    "text.mp4": (
+        "<html>Too many requests, später mehr</html>\n".encode() * 50,
+        r"a text file \(an HTML page\), not media \(a failed",
+    ),
+    "page.mp4": (b"\xef\xbb\xbf\r\n<!DOCTYPE html><title>404</title>\n", r"\(an HTML page\)"),
+    "notes.mp4": (b"see the other folder\n", r"a text file, not media \(a failed download"),
+    "list.m3u8": (b"#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1/a.ts\n", r"\(a playlist\), not media \(put the media"),
+    "jpeg.mp4": (b"\xff\xd8\xff\xe0\0\x10JFIF\0" + bytes(2000), r"a JPEG picture, not media \(.*`frames`"),
+    "png.mp4": (b"\x89PNG\r\n\x1a\n" + bytes(2000), r"a PNG picture, not media"),
+    "webp.mp4": (b"RIFF\x20\0\0\0WEBPVP8 " + bytes(2000), r"a WebP picture, not media"),
+    "zip.mp4": (b"PK\3\4\x14\0" + bytes(2000), r"a zip archive, not media \(put the media"),
+    "pdf.mp4": (b"%PDF-1.7\n\xff\xff" + bytes(2000), "a PDF document, not media"),
+    "zeros.mp4": (bytes(4000), r"it begins with zero bytes \(a download"),
     "lfs.mp4": (LFS, "pointer"),
     "annex.mp4": (b"/annex/objects/SHA256E-s100--abc.mp4\n", "pointer"),
     "noise.mp4": (np.random.default_rng(1).bytes(5000), "cannot open"),
@@ -98,8 +109,9 @@ def test_probe_refuses_with_a_clear_reason(tmp_path, name):
 
 
 def test_a_folder_is_refused(tmp_path):
-    with pytest.raises(InputRejected, match="directory"):
+    with pytest.raises(InputRejected, match="directory") as caught:
         probe(tmp_path)
+    assert "column `frames`" in caught.value.hint
 
 
 CONCAT = "ffconcat version 1.0\n# \x01\nfile {}\n"
@@ -128,7 +140,7 @@ def test_a_script_that_names_other_files_is_not_followed(tmp_path, script, name,
 def test_numbered_images_are_not_read_through_a_pattern(tmp_path):
     for name in ("001.png", "%03d.png"):
         Image.fromarray(NOISE).save(tmp_path / name)
-    with pytest.raises(InputRejected, match="not opened, such as a playlist"):
+    with pytest.raises(InputRejected, match="a PNG picture, not media"):
         probe(tmp_path / "%03d.png")
 
 

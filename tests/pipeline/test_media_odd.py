@@ -201,8 +201,8 @@ def listening(path: Path) -> None:
 
 REFUSED = {
     "no-index.mp4": (without_index, "FFmpeg cannot open it as media"),
-    "subtitles.mkv": (subtitles, "neither a video nor an audio track"),
-    "animated.webp": (webp, "of a kind that is not opened"),
+    "subtitles.mkv": (subtitles, r"neither a video nor an audio track \(matroska,webm\) \(subtitles alone"),
+    "animated.webp": (webp, "a WebP picture, not media"),
     "folder.mp4": (lambda path: (path.unlink(), path.mkdir()), "is a directory"),
     "pipe.mp4": (lambda path: (path.unlink(), os.mkfifo(path)), "no regular file but a named pipe"),
     "socket.mp4": (lambda path: (path.unlink(), listening(path)), "no regular file but a device or a socket"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,6 +47,20 @@ def silent(short, tmp_path):
                 packet.stream = stream
                 target.mux(packet)
     return tmp_path / "silent.mp4"
+
+
+def late_track(source: Path, target: Path, kind: str) -> None:
+    """A copy in which one track, `video` or `audio`, begins 3 s after the other."""
+    import av
+
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        streams = {s.index: new.add_stream_from_template(s) for s in (old.streams.video[0], old.streams.audio[0])}
+        for packet in old.demux():
+            if packet.dts is not None:
+                delay = round(3 / packet.time_base) if packet.stream.type == kind else 0
+                packet.pts, packet.dts = packet.pts + delay, packet.dts + delay
+                packet.stream = streams[packet.stream.index]
+                new.mux(packet)
 
 
 @pytest.fixture
@@ -94,7 +109,12 @@ def test_mask_marks_what_stands_in(short):
     assert clip.frames[:, 4, 4, 0] == pytest.approx([*SHADES, 200, 200], abs=4)
     assert clip.samples[3].any()  # 0.2 s of it is real, which is too little to count
     assert not clip.samples[4:].any()
-    assert "frames_note" not in clip.provenance
+    assert clip.provenance["frames_note"] == "2 of 6 segments masked (no picture: the nearest frame stands in)"
+    assert (
+        clip.provenance["audio_note"] == "3 of 6 segments masked (no sound in more than half of it: silence stands in)"
+    )
+    full = decode_clip(Clip("a", 3, video=short), spec())
+    assert not {"frames_note", "audio_note"} & full.provenance.keys()
 
 
 def test_repeat_fills_with_the_end_and_counts_it(short):
@@ -138,15 +158,75 @@ def test_what_lies_before_the_first_sound_is_not_the_end(short, tmp_path):
     from avpipe.pipeline.media.sound import Sound
     from avpipe.pipeline.media.stand_ins import sound_at_end
 
-    late = Sound(np.arange(4, dtype=np.int16)[:, None], np.array([False, True, True, False]), "a backend", "a note")
+    late = Sound(np.arange(4, dtype=np.int16)[:, None], np.array([False, True, True, False]), 2, "a backend", "a note")
     found = sound_at_end(late, "repeat", "a", 1.0)
     assert found.mask.tolist() == [False, True, True, True]
     assert found.samples[:, 0].tolist() == [0, 1, 2, 2]
-    assert found.note == "a note; ends early: 1 x the last segment of sound repeated"
+    assert found.note.startswith("a note; ends early: 1 x the last segment of sound repeated; 1 of 4 segments masked")
     assert late.samples[:, 0].tolist() == [0, 1, 2, 3]
-    nothing = Sound(late.samples, np.zeros(4, dtype=bool), "a backend")
-    with pytest.raises(InputRejected, match="after 0 of 4 s"):
-        sound_at_end(nothing, "repeat", "a", 1.0)
+
+
+@pytest.mark.parametrize("content", ["empty.wav", "late.mkv"])
+def test_a_file_without_a_sample_within_the_clip_is_missing_sound(short, tmp_path, content):
+    """A wav file of no samples, and a track whose sound begins after the clip's end."""
+    path = tmp_path / content
+    if content == "empty.wav":
+        soundfile.write(path, np.zeros(0), 16_000)
+        clip = Clip("a", 2, video=short, audio=path)
+    else:
+        late_track(short, path, "audio")
+        clip = Clip("a", 2, video=path)
+    for short_clip in CHOICES["short_clip"]:
+        with pytest.raises(InputRejected, match="no sound in the 2 s of the clip") as caught:
+            decode_clip(clip, spec(short_clip=short_clip))
+        assert (caught.value.stage, "--missing-audio" in caught.value.hint) == ("audio", True)
+        found = decode_clip(clip, spec(short_clip=short_clip, missing_audio="silence"))
+        assert masks(found) == {"visual": [1, 1], "audio": [0, 0]}
+        assert found.provenance["audio_note"] == "no sound in the 2 s of the clip: silence stands in"
+
+
+def test_pictures_that_begin_after_the_clip_are_missing(short, tmp_path):
+    late_track(short, tmp_path / "late.mkv", "video")
+    clip = Clip("a", 2, video=tmp_path / "late.mkv")
+    for short_clip in CHOICES["short_clip"]:
+        with pytest.raises(InputRejected, match="no picture in the 2 s of the clip") as caught:
+            decode_clip(clip, spec(short_clip=short_clip))
+        assert (caught.value.stage, "--missing-video" in caught.value.hint) == ("frames", True)
+        found = decode_clip(clip, spec(short_clip=short_clip, missing_video="blank"))
+        assert masks(found) == {"visual": [0, 0], "audio": [1, 1]}
+        assert found.provenance["frames_note"] == "no picture in the 2 s of the clip: grey frames stand in"
+        assert np.unique(found.frames).tolist() == [128]
+
+
+def test_pictures_of_less_than_half_a_segment_are_repeated_and_never_missing(tmp_path):
+    write_mp4(
+        tmp_path / "a.mp4", np.full((3, 32, 32, 3), 90, np.uint8), 10, np.full((1, 4800), 0.25, np.float32), 16_000
+    )
+    clip = Clip("a", 6, video=tmp_path / "a.mp4")
+    assert masks(decode_clip(clip, spec())) == {"visual": [0] * 6, "audio": [0] * 6}
+    found = decode_clip(clip, spec(short_clip="repeat"))
+    assert masks(found) == {"visual": [1] * 6, "audio": [1] * 6}
+    assert found.frames[:, 4, 4, 0] == pytest.approx([90] * 6, abs=4)
+    assert all(np.array_equal(found.samples[0], segment) and segment.any() for segment in found.samples)
+    assert found.provenance["frames_note"] == "ends early: 6 x the last frame repeated"
+    with pytest.raises(InputRejected, match="its pictures end after less than half a segment, of 6"):
+        decode_clip(clip, spec(short_clip="reject"))
+
+
+@pytest.mark.parametrize("lacking", [0.1, 0.9])
+def test_a_file_of_less_than_half_a_segment_is_stored_as_it_is(tmp_path, lacking):
+    """Masked, since it does not count as a segment of sound, and no silence."""
+    soundfile.write(tmp_path / "a.wav", np.full(round((0.5 - lacking / 2) * 16_000), 0.25), 16_000)
+    clip = Clip("a", 2, audio=tmp_path / "a.wav")
+    usual = decode_clip(clip, spec(frames=False, missing_audio="silence"))
+    assert masks(usual) == {"audio": [0, 0]}
+    assert (usual.samples[0] == 8192).sum() == round((0.5 - lacking / 2) * 16_000)
+    assert usual.provenance["audio"].startswith("soundfile")
+    repeated = decode_clip(clip, spec(frames=False, short_clip="repeat"))
+    assert masks(repeated) == {"audio": [1, 1]}
+    assert np.array_equal(repeated.samples, [usual.samples[0]] * 2)
+    with pytest.raises(InputRejected, match="its sound ends after less than half"):
+        decode_clip(clip, spec(frames=False, short_clip="reject"))
 
 
 def test_silence_stands_in_for_a_track_that_is_not_there(silent):

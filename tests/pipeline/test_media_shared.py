@@ -26,9 +26,12 @@ pytestmark = pytest.mark.skipif(not MANIFEST, reason="no folder of odd media bes
 def straight(facts: MediaFacts, kind: str) -> tuple[list, bool]:
     """Frames of the window by PyAV alone, with their times on the clip's clock, and whether anything was odd."""
     found, odd = [], False
+    edit = facts.video.edit if kind == "video" else None  # whose frames PyAV moves, unless it is told to look past it
+    origin = facts.origin_seconds + (0 if edit is None else edit.media_seconds - edit.begin_seconds)
+    options = {} if edit is None else {"ignore_editlist": "1"}
     av.logging.set_level(av.logging.ERROR)
     try:
-        with av.logging.Capture() as said, av.open(str(facts.path)) as container:
+        with av.logging.Capture() as said, av.open(str(facts.path), options=options) as container:
             stream = container.streams[getattr(facts, kind).index]
             stream.codec_context.thread_count = 1
             said.clear()
@@ -39,7 +42,7 @@ def straight(facts: MediaFacts, kind: str) -> tuple[list, bool]:
                     odd = True
                     continue
                 for frame in frames:
-                    time = float(frame.pts * frame.time_base) - facts.origin_seconds
+                    time = float(frame.pts * frame.time_base) - origin
                     odd |= frame.is_corrupt or (bool(found) and time <= found[-1][0])
                     found.append((time, frame))
                 if found and found[-1][0] > WINDOW:

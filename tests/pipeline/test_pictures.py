@@ -1,4 +1,11 @@
-from avpipe.pipeline.datasets.pictures import in_time, numbered, one_per_segment
+import numpy as np
+import pytest
+from PIL import Image
+
+from avpipe.pipeline.datasets import load_dataset
+from avpipe.pipeline.errors import InputRejected
+from avpipe.pipeline.media.frames import image_frames
+from avpipe.pipeline.media.pictures import in_time, naming_fault, number_of, numbered, one_per_segment
 
 
 def test_numbers_order_pictures_whatever_their_digits(tmp_path):
@@ -74,3 +81,77 @@ def test_strays_and_second_copies_are_left_out(tmp_path):
 def test_formats_may_change_on_the_way(tmp_path):
     given = ["1.png", "2.jpg", "3.jpg", "4.webp"]
     assert names(in_time(touched(tmp_path, *given))) == given
+
+
+def test_numbers_may_stand_in_brackets_and_a_copy_of_a_picture_is_none(tmp_path):
+    given = [f"frame ({n:02}).jpg" for n in (1, 2, 4)]
+    assert names(in_time(touched(tmp_path, *given, "cover.jpg"))) == [*given[:2], "frame (03).jpg", given[2]]
+    assert [number_of(name) for name in (*given, "frame 02).jpg", "frame.jpg")] == [1, 2, 4, None, None]
+    (tmp_path / "c").mkdir()
+    copies = touched(tmp_path / "c", "1.png", "2.png", "2 (1).png", "2 (2).png")
+    assert names(in_time(copies)) == names(numbered(copies)) == ["1.png", "2.png"]
+
+
+def test_strays_beside_a_series_do_not_take_its_place(tmp_path):
+    series = [f"frame (0{n}).jpg" for n in range(1, 5)]
+    assert names(in_time(touched(tmp_path, *series, "5.png", "frame (02).png", "cover.jpg", "Thumbs.db"))) == series
+
+
+def test_time_stamps_in_names_are_taken_in_order(tmp_path):
+    given = [f"Bildschirmfoto 2024-05-0{n} um 10.11.1{n}.jpg" for n in range(1, 5)]
+    assert names(in_time(touched(tmp_path, *given))) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["5.png", "a.png", "b.png"], "1 of its 3 pictures numbered alike ('5.png'), others not ('a.png')"),
+        (["a_1.png", "b_1.png", "a_2.png", "b_2.png"], "two pictures of number 1 in it: 'a_1.png' and 'b_1.png'"),
+        (["at 10.11.59.jpg", "at 10.12.00.jpg"], "'at 10.12.00.jpg' comes before 'at 10.11.59.jpg' by its number"),
+        (["a.jpeg", "b.jpeg"], "no picture in it has a number at the end of its name, before the suffix: 'a.jpeg'"),
+    ],
+)
+def test_names_that_do_not_tell_an_order_give_no_pictures(tmp_path, given, says):
+    assert in_time(touched(tmp_path, *given)) == ()
+    assert naming_fault(given).startswith(says)
+
+
+def test_extraction_names_a_folder_that_gives_no_pictures_what_is_wrong_and_names_that_work(tmp_path):
+    folders = {
+        "jpeg": ("no picture in it has a number at the end of its name, before the suffix: 'a.jpeg'", "0001.jpg"),
+        "empty": ("the folder is empty", "0001.jpg"),
+        "heic": ("no pictures in it ('1.heic' is none)", "jpg, jpeg, png"),
+        "outer": ("no pictures in it, but in its folder 'inner'", "name that one"),
+        "gone": ("no such folder of pictures", "name one that is there"),
+        "t.csv": ("a file, where a folder of pictures is expected", "name the folder"),
+    }
+    for name, picture in {"jpeg": "a.jpeg", "empty": "", "heic": "1.heic", "outer/inner": "1.png"}.items():
+        (tmp_path / name).mkdir(parents=True)
+        touched(tmp_path / name, *filter(None, [picture]))
+    rows = [f"{name},{name},4,train,x@0-1" for name in folders]
+    (tmp_path / "t.csv").write_text("\n".join(["clip,frames,segments,split,events", *rows]))
+    clips = load_dataset(str(tmp_path / "t.csv")).clips
+    assert [clip.id for clip in clips] == list(folders)
+    for clip, (reason, hint) in zip(clips, folders.values(), strict=True):
+        with pytest.raises(InputRejected) as refused:
+            image_frames(clip.frames, clip.segments, size=(8, 8))
+        assert refused.value.reason == f"{tmp_path / clip.id}: {reason}"
+        assert hint in refused.value.hint
+
+
+def test_one_picture_is_no_folder(tmp_path):
+    Image.new("RGB", (8, 8), (9, 9, 9)).save(tmp_path / "1.png")
+    assert (image_frames([tmp_path / "1.png"], 1, size=(8, 8)).pictures == np.uint8(9)).all()
+    with pytest.raises(InputRejected, match=r"2\.png: no such file"):
+        image_frames([tmp_path / "2.png"], 1, size=(8, 8))
+
+
+def test_pictures_of_an_official_dataset_that_cannot_be_ordered_are_refused_by_folder(tmp_path):
+    rows = [f"Bark&vid{n}clip0_&good&0&10" for n in range(3)]
+    (tmp_path / "Annotations.txt").write_text("\n".join(rows) + "\n")
+    for n, split in enumerate(("train", "val", "test")):
+        (tmp_path / f"{split}Set.txt").write_text(rows[n] + "\n")
+        (tmp_path / "video_frames" / f"vid{n}clip0_").mkdir(parents=True)
+    touched(tmp_path / "video_frames" / "vid0clip0_", "a_1.jpg", "b_1.jpg")
+    clips = {clip.id: clip for clip in load_dataset("ave", tmp_path).clips}
+    assert clips["vid0clip0_"].frames == (tmp_path / "video_frames" / "vid0clip0_",)

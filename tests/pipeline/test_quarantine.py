@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 import warnings
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,20 @@ def test_a_table_that_is_up_to_date_is_left_alone(cache):
     quarantine_table.keep(_ledger(cache))
     assert (cache / "ledger" / "quarantine.parquet").stat() == before
     cache_toy.extract(cache, CLIPS, reject=[BAD], retry=True)
+    quarantine_table.keep(_ledger(cache))
+    assert [row["attempts"] for row in _rows(cache)] == [2]
+
+
+def test_what_others_commit_until_the_lock_is_held_is_in_the_table(cache, monkeypatch):
+    original = quarantine_table.exclusive
+
+    @contextmanager
+    def slow(path):
+        cache_toy.extract(cache, CLIPS, reject=[BAD], retry=True)
+        with original(path) as held:
+            yield held
+
+    monkeypatch.setattr(quarantine_table, "exclusive", slow)
     quarantine_table.keep(_ledger(cache))
     assert [row["attempts"] for row in _rows(cache)] == [2]
 

@@ -21,7 +21,7 @@ from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import BackboneChoice, facts_of, load, windows
 from avpipe.stages.backbones.htsat_model import TappedEncoder
 from avpipe.stages.backbones.htsat_weights import load_encoder, redraw_encoder
-from avpipe.stages.extract_unit import in_batches
+from avpipe.stages.job_backbones import in_batches
 
 TAPS = tuple(f"layers.{s}.blocks.{b}" for s, blocks in enumerate((2, 2, 6, 2)) for b in range(blocks))
 

@@ -122,9 +122,41 @@ def test_data_that_have_moved(own_ave, broken):
     cache, mend = broken
     mend(own_ave.ids[1])
     moved = own_ave.root.rename(own_ave.root.with_name("moved"))
-    with pytest.raises(UsageError, match="looked"):
-        retry(cache, own_ave.ids[1:2])
+    for name in (None, "ave"):
+        with pytest.raises(UsageError, match=f"not at {own_ave.root} any more: say where they are with --root"):
+            retry(cache, own_ave.ids[1:2], name=name)
     assert retry(cache, own_ave.ids[1:2], root=moved).count("cached") == 1
+
+
+def test_a_table_of_the_same_name_that_lies_here_is_never_taken_for_the_cache_s(own_ave, tmp_path, monkeypatch):
+    """Not where the cache's own folder is there, and not where it is gone."""
+    here, own = tmp_path / "here", tmp_path / "own"
+    for folder, video in ((here, own_ave.ids[1]), (own, own_ave.ids[0])):
+        folder.mkdir()
+        (folder / "a.mp4").write_bytes(own_ave.video(video).read_bytes())
+        (folder / "t.csv").write_text("clip,media,split,segments,events\na,a.mp4,train,2,x@0-1\n")
+    content = (own / "a.mp4").read_bytes()
+    (own / "a.mp4").write_bytes(b"")
+    dataset = load_dataset(str(own / "t.csv"))
+    extract(dataset, extracting.stub_job(dataset, tmp_path / "c", "visual", layers="blocks.0"))
+    monkeypatch.chdir(here)
+    assert [clip.outcome for clip in retry(tmp_path / "c", ["a"]).clips] == ["quarantined"]
+    moved = own.rename(tmp_path / "moved")
+    with pytest.raises(UsageError, match=f"not at {own} any more: say where they are with --root"):
+        retry(tmp_path / "c", ["a"])
+    (moved / "a.mp4").write_bytes(content)
+    assert [clip.outcome for clip in retry(tmp_path / "c", ["a"], root=moved).clips] == ["cached"]
+
+
+def test_a_clip_that_somebody_else_has_committed_meanwhile_is_cached(own_ave, broken, computed):
+    cache, mend = broken
+    first, second = own_ave.ids[1:3]
+    mend(first)
+    assert [clip.outcome for clip in retry(cache, [first, first]).clips] == ["cached"]
+    computed.clear()
+    done = retry(cache, [first, second]).clips
+    assert [(clip.clip, clip.outcome) for clip in done] == [(first, "cached"), (second, "quarantined")]
+    assert computed == []
 
 
 def test_several_types_and_batches_are_several_extractions_and_one_attempt(own_ave, broken):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -72,6 +74,12 @@ def test_lanes_of_several_processes_add_up():
     assert (decode.lanes, decode.busy_share) == (4, pytest.approx(0.3))
     assert (backbone.lanes, backbone.busy_share) == (2, pytest.approx(0.45))
     assert _stages([]) == (0.0, ())
+
+
+def test_the_manual_says_what_helps_in_the_same_words():
+    manual = (Path(__file__).parents[2] / "docs/extracting.md").read_text().replace("`", "")
+    rows = dict(re.findall(r"^\| (\w+) \| (.*) \|$", manual, re.MULTILINE))
+    assert {stage: rows.get(stage) for stage in STAGES} == ADVICE
 
 
 def test_the_last_lines_name_the_bottleneck_and_what_helps():

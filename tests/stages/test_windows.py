@@ -9,7 +9,7 @@ from avpipe.pipeline.timeline import Timeline
 from avpipe.stages.backbones import windows
 from avpipe.stages.backbones.contract import BackboneChoice, BackboneFacts, Stage
 from avpipe.stages.backbones.htsat import HEARING, STAGES
-from avpipe.stages.extract_unit import in_batches
+from avpipe.stages.job_backbones import in_batches
 
 ROWS = windows.Hearing(10.24, time_axis="rows")
 

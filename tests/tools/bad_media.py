@@ -66,7 +66,7 @@ BAD = {
     "pointer": Bad("probe", "pointer, not the file itself", lambda path, good: path.write_bytes(POINTER)),
     "cut": Bad("probe", "FFmpeg cannot open it", lambda path, good: path.write_bytes(good[: len(good) // 2])),
     "noise": Bad("probe", "FFmpeg cannot open it", lambda path, good: path.write_bytes(bytes(range(256)) * 64)),
-    "picture": Bad("probe", "FFmpeg cannot open it", _picture),
+    "picture": Bad("probe", "a PNG picture, not media", _picture),
     "folder": Bad("probe", "directory|no regular file|not a file", lambda path, good: path.mkdir()),
     "fifo": Bad("probe|decode", "not a file|no regular file|no answer", lambda path, good: os.mkfifo(path)),
     "missing": Bad("probe", "no such file", lambda path, good: None),

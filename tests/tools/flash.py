@@ -67,6 +67,8 @@ class Kind:
 def make(path: Path, kind: Kind, **options: str) -> Path:
     """Encodes a clip; `options` are those of the container."""
     time_base = Fraction(1, 1000) if kind.steps else 1 / kind.fps
+    if (Fraction(kind.both_at).limit_denominator(1000) / time_base).denominator > 1:  # frames lie between its ticks
+        time_base /= 100
     with av.open(str(path), "w", options=options) as container:
         video = container.add_stream(kind.video, rate=kind.fps, options=kind.options)
         video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, kind.pixels

@@ -22,3 +22,10 @@ def measure_or_hang(clip: Clip, spec: MediaSpec) -> DecodedClip:
     if clip.id == "hangs":
         time.sleep(1000)
     return measure_clip(clip, spec)
+
+
+def decode_every_other(clip: Clip, spec: MediaSpec) -> DecodedClip:
+    """Decodes clips whose id ends in an even digit; others never end."""
+    if int(clip.id[-1]) % 2:
+        time.sleep(1000)
+    return decode_clip(clip, spec)

@@ -14,6 +14,7 @@ from avpipe.pipeline.datasets.check.wanted import MASK_FOLDERS, Wanted
 from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.findings import Finding
 from avpipe.pipeline.manifest import Dataset
+from avpipe.pipeline.media.picture_folders import folder_fault
 
 _WALK_LIMIT = 1_000_000
 _CLIPS_SHOWN = 3
@@ -113,10 +114,12 @@ def _absence(one: Wanted, kind: str | None, folders: Folders, elsewhere: Path | 
     name, done = ("missing-mask" if one.role == MASK else "missing-file"), _consequence(one)
     if kind == LINK:
         return Finding(name, str(one.path), "a link to a file that is not there", done)
+    if one.is_folder and kind == FOLDER and (fault := folder_fault(one.path)):
+        return Finding(name, str(one.path), str(fault), done)
     if kind is not None:
         what = "a folder in place of a file" if kind == FOLDER else "no file, but a pipe, socket or device"
         return Finding("not-a-file", str(one.path), what, done)
-    what = "no such file"
+    what = "no such folder of pictures" if one.is_folder else "no such file"
     twins = [other for other in folders.listing(one.path.parent) if other.lower() == one.path.name.lower()]
     if twins:
         what += f"; there is {twins[0]!r}, in other case"

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
-from avpipe.pipeline.datasets.check.folders import Folders, is_junk
+from avpipe.pipeline.datasets.check.folders import Folders
 from avpipe.pipeline.datasets.check.look import AUDIO, PICTURE, VIDEO
 from avpipe.pipeline.datasets.check.looking import Seen
-from avpipe.pipeline.datasets.check.wanted import Wanted, number_of
+from avpipe.pipeline.datasets.check.wanted import Wanted
 from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.findings import FAULT, NOTE, Finding
 from avpipe.pipeline.manifest import Dataset
+from avpipe.pipeline.media.pictures import in_time, number_of
 
 SHORT, LONG = 0.75, 1.25
 """Shares of a clip's nominal length: what is outside is not what the annotations were made on."""
 SHORT_BY_PROTOCOL = ("music-avqa",)
 """Datasets whose authors repeat the end of shorter videos."""
+_SHOWN = 10
 
 
 def lengths(dataset: Dataset, wanted: Mapping[Path, Wanted], seen: Seen) -> Iterator[Finding]:
@@ -33,6 +35,8 @@ def lengths(dataset: Dataset, wanted: Mapping[Path, Wanted], seen: Seen) -> Iter
             if seconds is None:
                 lacking = "there are no pictures in it" if kind == VIDEO else "there is no sound in it"
                 yield Finding(f"no-{kind}", str(path), f"no {kind} track: {lacking}")
+        if tail := look.facts.get("tail"):
+            yield Finding("odd-end", str(path), f"{tail}; all pictures and sound are there", level=NOTE)
         if look.facts.get("silent"):
             yield Finding("silent-audio", str(path), "silent: every sample is the same", level=NOTE)
         there = {kind: seconds for kind, seconds in tracks.items() if seconds is not None}
@@ -56,22 +60,20 @@ def gaps(dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders) -> I
 
     Only for pictures taken at a rate of the user's choice, of which the clips name some.
     """
-    named: dict[Path, set[str]] = defaultdict(set)
+    named: dict[Path, list[Wanted]] = defaultdict(list)
     for path, one in wanted.items():
-        if one.role == PICTURE and not one.spare:
-            named[path.parent].add(path.name)
+        if one.role == PICTURE and not one.spare and not one.is_folder:
+            named[path.parent].append(one)
     segments = {clip.id: clip.segments for clip in dataset.clips}
     rates: dict[Path, float] = {}
-    for folder, names in named.items():
-        if len({wanted[folder / name].clip for name in names}) > 1:
+    for folder, ones in named.items():
+        if len({one.clip for one in ones}) > 1:
             continue
-        numbers = _numbers(folders, folder, next(iter(names)))
-        clip = wanted[folder / next(iter(names))].clip
-        rates[folder] = len(numbers) / segments.get(clip, 1)
-        lacking = sorted(set(range(min(1, min(numbers, default=1)), max(numbers, default=0))) - numbers)
-        if lacking and not any((folder / name) in wanted and folders.kind(folder / name) is None for name in names):
-            shown = ", ".join(map(str, lacking[:10])) + (f" and {len(lacking) - 10} more" if len(lacking) > 10 else "")
-            yield Finding("missing-frame", str(folder), f"picture {shown} of 1 to {max(numbers)} is missing")
+        listing = folders.listing(folder)
+        series = [path.name for path in in_time(folder, listing)]  # as extraction takes them
+        rates[folder] = sum(name in listing for name in series) / segments.get(ones[0].clip, 1)
+        if all(one.path.name in listing for one in ones):  # else they are named one by one
+            yield from _gap(folder, series, [name for name in series if name not in listing], is_own(dataset.name))
     usual = median(rates.values()) if rates else 0
     for folder, rate in rates.items():
         if 0 < rate < SHORT * usual:
@@ -79,8 +81,13 @@ def gaps(dataset: Dataset, wanted: Mapping[Path, Wanted], folders: Folders) -> I
             yield Finding("short-media", str(folder), what)
 
 
-def _numbers(folders: Folders, folder: Path, like: str) -> set[int]:
-    """Numbers of the pictures in a folder that are named as one of them."""
-    suffix, stem = Path(like).suffix, Path(like).stem.rstrip("0123456789")
-    names = (n for n in folders.listing(folder) if n.startswith(stem) and n.endswith(suffix) and not is_junk(n))
-    return {number for name in names if (number := number_of(name)) is not None}
+def _gap(folder: Path, series: Sequence[str], lost: Sequence[str], own: bool) -> Iterator[Finding]:
+    """Numbers that are missing from a series; those before its first one for official data, which count from 0 or 1."""
+    numbers = [number for name in series if (number := number_of(name)) is not None]
+    lacking = [number for name in lost if (number := number_of(name)) is not None]
+    first, last = (numbers[0], numbers[-1]) if numbers else (0, 0)
+    if not own and 1 < first <= len(numbers):
+        lacking, first = [*range(1, first), *lacking], 1
+    if lacking:
+        shown = ", ".join(map(str, lacking[:_SHOWN])) + (f" and {len(lacking) - _SHOWN} more" * (len(lacking) > _SHOWN))
+        yield Finding("missing-frame", str(folder), f"picture {shown} of {first} to {last} is missing")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from avpipe.pipeline.datasets.check import waves
 from avpipe.pipeline.datasets.check.boxes import check_boxes
 from avpipe.pipeline.datasets.check.broken import Broken
 from avpipe.pipeline.errors import InputRejected
@@ -23,23 +24,39 @@ def look(path: Path) -> dict[str, Any]:
     """Opens a video and reads every packet.
 
     Returns:
-        `bytes`, `seconds`, and `video` and `audio`: where the track's last packet ends, None where there is none.
+        `bytes`, `seconds`, and `video` and `audio`: where the track's last packet ends, None where there is none;
+        `tail`, what is odd at the end of the file though nothing is missing. A wav is looked at as sound.
 
     Raises:
         Broken: `truncated`, `damaged` or `broken-header`.
     """
+    size = path.stat().st_size
+    if waves.is_wav(path):
+        facts = waves.look(path)
+        return {"bytes": size, "video": None, "audio": facts["seconds"], **facts}
+    odd = check_boxes(path)
+    try:
+        ends, samples_end = _read(path.absolute())
+        if odd is not None and not 0 < samples_end <= odd.whole_bytes:
+            raise odd.broken
+    except Broken as broken:
+        raise broken if odd is None else odd.broken from None
+    tail = {} if odd is None else {"tail": odd.what}
+    tracks = {"video": ends.get("video"), "audio": ends.get("audio")}
+    return {"bytes": size, "seconds": max(ends.values()), **tracks, **tail}
+
+
+def _read(path: Path) -> tuple[dict[str, float], int]:
+    """Where each track ends, in seconds, and where the last sample of the index ends, in bytes; 0: no index."""
     import av
 
-    check_boxes(path)
-    path = path.absolute()
     try:
         with open_media(path) as container:
-            facts = facts_of(path, container)
-            ends = _packet_ends(facts, container)
+            ends = _packet_ends(facts_of(path, container), container)
+            entries = (entry for stream in container.streams for entry in stream.index_entries)
+            return ends, max((entry.pos + entry.size for entry in entries), default=0)
     except (av.error.FFmpegError, ValueError) as error:
         raise Broken("broken-header", _refusal(path, error)) from error
-    size = path.stat().st_size
-    return {"bytes": size, "seconds": max(ends.values()), "video": ends.get("video"), "audio": ends.get("audio")}
 
 
 def _refusal(path: Path, error: Exception) -> str:
@@ -70,7 +87,8 @@ def _packet_ends(facts: MediaFacts, container: Any) -> dict[str, float]:
             index, whole = packet.stream_index, checks[packet.stream_index]
             at = (packet.pts if packet.pts is not None else packet.dts or 0) * ticks[index] - facts.origin_seconds
             if packet.is_corrupt or (whole is not None and not whole(bytes(packet))):
-                raise Broken("damaged", f"damaged pictures near second {max(at, 0.0):.1f}")
+                what = "pictures" if tracks[index] == "video" else "sound"
+                raise Broken("damaged", f"damaged {what} near second {max(at, 0.0):.1f}")
             kind = tracks[index]
             sizes[kind] += packet.size
             ends[kind] = max(ends[kind], at + (packet.duration or 0) * ticks[index])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from avpipe.pipeline.manifest import Dataset
 _LARGEST_TABLE = 256 << 20
 _ON_MEDIA = ("missing-file", "unreadable-file")
 """Kinds of findings of who reads a table, which name a row and are about a file of it."""
-_COLUMNS = ("media", "frames", "audio", "masks")
+_FILES = ("media", "audio")
+_COLUMNS = (*_FILES, "frames", "masks")
 
 
 def left_out(dataset: Dataset) -> str:
@@ -58,15 +59,15 @@ class TableRows:
         self._dataset = dataset
         self._path, rows = read_rows(dataset) if is_own(dataset.name) else (Path(), ())
         self._rows = {row.where: row for row in rows}
-        self._naming: dict[Path, list[str]] = defaultdict(list)
+        self._naming: dict[Path, dict[str, set[str]]] = defaultdict(dict)  # columns by row
         for row in rows:
-            for path in self._named(row):
-                self._naming[path].append(row.where)
+            for column, path in self._named(row):
+                self._naming[path].setdefault(row.where, set()).add(column)
 
-    def _named(self, row: Row) -> Iterator[Path]:
+    def _named(self, row: Row) -> Iterator[tuple[str, Path]]:
         for column in _COLUMNS:
             if row[column]:
-                yield self._path.parent / row[column]
+                yield column, self._path.parent / row[column]
 
     @property
     def paths(self) -> frozenset[str]:
@@ -84,13 +85,20 @@ class TableRows:
             if row["audio"]:
                 yield Wanted(base / row["audio"], AUDIO, clip)
 
-    def told_once(self, of_rows: Sequence[Finding], of_files: Sequence[Finding]) -> list[Finding]:
+    def told_once(
+        self, of_rows: Sequence[Finding], of_files: Sequence[Finding], beside_others: Sequence[Finding]
+    ) -> list[Finding]:
         """Findings on rows and on files, without those on rows that tell of a file what one on the file tells.
 
         What is said of a file names the row, and says what is done with that.
+
+        Args:
+            of_rows: what is wrong with rows.
+            of_files: files that are missing or broken, which costs their rows.
+            beside_others: what files have to do with each other and with their clips, which costs no row.
         """
         if not self._rows:
-            return [*of_rows, *of_files]
+            return [*of_rows, *of_files, *beside_others]
         found = {Path(finding.where) for finding in of_files if finding.level == FAULT}
         told: list[Finding] = []
         done: dict[Path, str] = {}
@@ -101,11 +109,23 @@ class TableRows:
             else:
                 told.append(finding)
         for finding in of_files:
-            path = Path(finding.where)
-            rows = self._naming.get(path) or self._naming.get(path.parent) or ()
-            row = f" ({self._short(rows)})" if rows else ""
-            told.append(replace(finding, what=finding.what + row, done=done.get(path, finding.done)))
-        return told
+            told.append(self._with_rows(replace(finding, done=done.get(Path(finding.where), finding.done))))
+        return told + [self._with_rows(finding) for finding in beside_others]
+
+    def _with_rows(self, finding: Finding) -> Finding:
+        path = Path(finding.where)
+        rows = self._naming.get(path) or self._naming.get(path.parent) or {}
+        # A folder may be right for the rows that take pictures from it.
+        as_file = [where for where, columns in rows.items() if not columns.isdisjoint(_FILES)]
+        told = as_file if as_file and finding.kind == "not-a-file" else list(rows)
+        return replace(finding, what=finding.what + self._told(told))
+
+    def of(self, path: Path, clips: Collection[str]) -> str:
+        """The rows of some clips that name a file, for the end of a sentence; "" where none does."""
+        return self._told([where for where in self._naming.get(path, ()) if self._rows[where]["clip"] in clips])
+
+    def _told(self, rows: Sequence[str]) -> str:
+        return f" ({self._short(rows)})" if rows else ""
 
     def _short(self, rows: Sequence[str]) -> str:
         first = f"{self._path.name}{rows[0].removeprefix(str(self._path))}"
@@ -119,4 +139,4 @@ class TableRows:
         if finding.kind == "unreadable-file":  # that from which its length was to be told
             by_sound = row["audio"] and (row["frames"] or not row["media"])
             return self._path.parent / (row["audio"] if by_sound else row["media"])
-        return next((path for path in self._named(row) if finding.what.startswith(f"{path} ")), None)
+        return next((path for _, path in self._named(row) if finding.what.startswith((f"{path} ", f"{path}: "))), None)

@@ -92,13 +92,14 @@ def check(request: Request, lookout: Lookout) -> Report:
     of_files = [
         *missing,
         *(Finding(look.kind, str(path), look.what) for path, look in seen.items() if look.kind),
-        *_beside_others(dataset, wanted, folders, seen),
     ]
-    if not lookout.quick:
-        of_files += wrong_sums(dataset, {finding.where for finding in missing})
+    sums = [] if lookout.quick else list(wrong_sums(dataset, {finding.where for finding in missing}, rows))
     shared = leakage(dataset)
     findings = [
-        *rows.told_once(_of_annotations(dataset, wanted, missing), of_files),
+        *rows.told_once(
+            _of_annotations(dataset, wanted, missing), of_files, _beside_others(dataset, wanted, folders, seen)
+        ),
+        *sums,
         *_strays(dataset, wanted, folders, misplaced, rows.paths),
         *(leaks(dataset, shared) if own.is_own(dataset.name) else ()),
     ]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from avpipe.pipeline.datasets.check.folders import FOLDER, Folders, is_junk
 from avpipe.pipeline.datasets.check.look import MASK, PICTURE
-from avpipe.pipeline.datasets.check.wanted import Wanted, number_of, short_name
+from avpipe.pipeline.datasets.check.wanted import Wanted, short_name
 from avpipe.pipeline.datasets.checksums import FILE_NAME
 from avpipe.pipeline.datasets.own import is_own
 from avpipe.pipeline.findings import NOTE, Finding
 from avpipe.pipeline.manifest import Dataset
+from avpipe.pipeline.media.pictures import number_of
 
 _UNFINISHED = (".part", ".crdownload", ".aria2", ".ytdl", ".partial", ".!qb", ".download")
 """Endings that programs give to downloads under way."""
@@ -45,9 +46,10 @@ def strays(
     """
     tokens = {part for token in _ID_TEXT.findall(rows) for part in (token, token.rpartition("/")[2])}
     ids = tokens | {token[:_YOUTUBE_ID] for token in tokens}
-    inside = _by_folder(wanted)
+    inside = _by_folder({path: one for path, one in wanted.items() if not one.is_folder})
+    folders_named = {_absolute(path) for path, one in wanted.items() if one.is_folder}
     sums = _absolute(dataset.root / FILE_NAME)
-    known = _with_parents({*named, sums, *map(_absolute, inside), *map(_absolute, misplaced)})
+    known = _with_parents({*named, sums, *folders_named, *map(_absolute, inside), *map(_absolute, misplaced)})
     layout = _of_layout(inside, folders)
     findings: list[Finding] = []
     for folder, files in inside.items():

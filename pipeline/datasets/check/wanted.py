@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,8 @@ from pathlib import Path
 from avpipe.pipeline.datasets.check.look import AUDIO, MASK, PICTURE, VIDEO
 from avpipe.pipeline.datasets.own_media import SOUNDS
 from avpipe.pipeline.manifest import Clip, Dataset
+from avpipe.pipeline.media.pictures import SUFFIXES, is_picture
 
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 MASK_FOLDERS = ("labels_semantic", "labels_rgb")
 """Folders of the same masks twice, as ids and as colours."""
 
@@ -34,6 +33,11 @@ class Wanted:
     tracks: tuple[str, ...] = ()
     spare: bool = False
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of which no pictures can be taken."""
+        return self.role == PICTURE and not is_picture(self.path.name)
+
 
 def wanted_files(dataset: Dataset, further: Iterable[Wanted] = ()) -> dict[Path, Wanted]:
     """Every file that clips, samples and layout name, each once; what is needed comes before what is spare.
@@ -51,7 +55,8 @@ def wanted_files(dataset: Dataset, further: Iterable[Wanted] = ()) -> dict[Path,
 def _needed(dataset: Dataset) -> Iterator[Wanted]:
     for clip in dataset.clips:
         for path in clip.frames or ():
-            yield Wanted(path, PICTURE, clip.id)
+            if is_picture(path.name) or not path.is_file():  # a file in place of a folder: who read the table says so
+                yield Wanted(path, PICTURE, clip.id)
         if clip.audio is not None:
             yield Wanted(clip.audio, AUDIO, clip.id)
         if clip.video is not None:
@@ -73,7 +78,7 @@ def _masks(dataset: Dataset) -> Iterator[Wanted]:
 def _spare(dataset: Dataset) -> Iterator[Wanted]:
     clip_of = _Clips(dataset.clips)
     for path in dataset.spare_media:
-        role = PICTURE if path.suffix.lower() in _PICTURES else AUDIO if path.suffix.lower() in SOUNDS else VIDEO
+        role = PICTURE if path.suffix.lower() in SUFFIXES else AUDIO if path.suffix.lower() in SOUNDS else VIDEO
         role = MASK if path.parent.name in MASK_FOLDERS else role
         yield Wanted(path, role, clip_of(path), (VIDEO, AUDIO) if role == VIDEO else (), spare=True)
 
@@ -92,9 +97,3 @@ class _Clips:
 def short_name(clip: Clip) -> str:
     """The name of a clip in file names: its id without the subset."""
     return clip.id.rpartition("/")[-1]
-
-
-def number_of(name: str) -> int | None:
-    """The number that the name of a picture ends with before its suffix."""
-    match = re.search(r"(\d+)\.[^.]+$", name)
-    return int(match[1]) if match else None

@@ -30,10 +30,24 @@ def look(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".npy":
         return _look_at_npy(path)
     data = path.read_bytes()
-    facts = _wav(data) if data[:4] == b"RIFF" else _by_library(path)
+    try:
+        facts = _wav(data) if data[:4] == b"RIFF" else _by_library(path)
+    except _Coded:
+        facts = _by_library(path)
     if facts["seconds"] <= 0:
         raise Broken("empty-audio", "there are no samples in it")
     return {**facts, "hash": xxhash.xxh3_128_hexdigest(data)}
+
+
+def is_wav(path: Path) -> bool:
+    """Whether a file is a wav by its first bytes."""
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[:4] == b"RIFF" and head[8:] == b"WAVE"
+
+
+class _Coded(Exception):
+    """A wav whose sound is compressed: ADPCM, MP3."""
 
 
 def _wav(data: bytes) -> dict[str, Any]:
@@ -55,7 +69,9 @@ def _samples(layout: bytes, rest: memoryview, length: int) -> dict[str, Any]:
     if len(layout) < 16:
         raise Broken("broken-header", "the wav does not say its format")
     number = {name: int.from_bytes(layout[a:b], "little") for name, a, b in _FIELDS}
-    if number["format"] not in _FORMATS or not all(number.values()):
+    if number["format"] not in _FORMATS and all(number.values()):
+        raise _Coded
+    if not all(number.values()):
         raise Broken("broken-header", f"no valid wav format: {', '.join(f'{k} {v}' for k, v in number.items())}")
     known = length not in _UNKNOWN_LENGTHS
     per_second = number["rate"] * number["block"]
@@ -93,9 +109,11 @@ def _by_library(path: Path) -> dict[str, Any]:
 
     from avpipe.pipeline.errors import InputRejected
     from avpipe.pipeline.media.probe import probe
+    from avpipe.pipeline.media.signs import native_lines
 
     try:
-        return {"seconds": float(soundfile.info(str(path)).duration)}
+        with native_lines():  # mpg123 prints what it thinks of a file
+            return {"seconds": float(soundfile.info(str(path)).duration)}
     except (soundfile.SoundFileError, OSError):
         pass
     try:

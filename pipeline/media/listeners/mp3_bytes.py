@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import enum
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
+from avpipe.pipeline.media.listeners.crc16 import crc16
+from avpipe.pipeline.media.listeners.mp3_frames import frame_bytes, frame_seconds, gain_places, turned_down
 
 _TAG_BYTES = 36
 """From the start of the encoder's part of the tag to its end."""
@@ -21,7 +20,8 @@ _TAG_BYTES = 36
 _TAG_WITHIN = 200
 """In so many bytes of the first frame its name is found."""
 
-_LANES = 1024
+_STEPS = [sign * steps for steps in range(1, 17) for sign in (1, -1)]
+"""By how much a program is thought to have changed the volume (1.5 dB a step)."""
 
 
 class Music(enum.Enum):
@@ -45,21 +45,28 @@ def music_of(path: Path) -> Music:
         path: any file.
 
     Returns:
-        `UNKNOWN` for what is no MP3 file or has no such tag, for a file that is shorter than its tag says (the seconds
-        that are there may be sound), and where a program has changed the volume inside the frames and has left a note
-        on it (`MP3GAIN`), but not the checksum.
+        `SOUND` also where a program has changed the gain in all frames by the same number of steps, but not the
+        checksum. `UNKNOWN` for what is no MP3 file or has no such tag, for a file that is shorter than its tag says
+        (the seconds that are there may be sound), and where such a program left a note (`MP3GAIN`) and did otherwise.
     """
     data = path.read_bytes()
     tag = _tag_of(data)
     if tag is None or tag.frame + tag.music_bytes > len(data):
         return Music.UNKNOWN
     end = tag.frame + tag.music_bytes
-    first = tag.frame + _frame_bytes(data[tag.frame : tag.frame + 4])
-    if crc16(data[first:end]) == tag.music_crc:
+    first = tag.frame + frame_bytes(data[tag.frame : tag.frame + 4])
+    music = data[first:end]
+    if crc16(music) == tag.music_crc:
         return Music.SOUND
     follows = data[end : end + 4]  # what is not a tag there was appended, and the length is not the file's
     whole = not follows or follows[:3] == b"TAG" or follows in (b"APET", b"LYRI")
-    return Music.DAMAGED if whole and b"MP3GAIN_" not in data[end:].upper() else Music.UNKNOWN
+    if not whole:
+        return Music.UNKNOWN
+    gains = gain_places(music)
+    if any(crc16(turned_down(music, gains, steps)) == tag.music_crc for steps in _STEPS):
+        return Music.SOUND
+    noted = any(b"MP3GAIN_" in tags.upper() for tags in (data[: tag.frame], data[end:]))
+    return Music.UNKNOWN if noted else Music.DAMAGED
 
 
 def seconds_before_cut(path: Path) -> float | None:
@@ -73,11 +80,11 @@ def seconds_before_cut(path: Path) -> float | None:
     if _tag_of(data) is not None:
         return None
     place, seconds = _start(data), Fraction()
-    while size := _frame_bytes(data[place : place + 4]):
+    while size := frame_bytes(data[place : place + 4]):
         place += size
         if place > len(data):
             return float(seconds)
-        seconds += _frame_seconds(data[place - size : place - size + 4])
+        seconds += frame_seconds(data[place - size : place - size + 4])
     return None
 
 
@@ -100,7 +107,7 @@ def _start(data: bytes) -> int:
 def _tag_of(data: bytes) -> _Tag | None:
     start = _start(data)
     name = max(data.find(word, start, start + _TAG_WITHIN) for word in (b"Xing", b"Info"))
-    if name < 0 or not _frame_bytes(data[start : start + 4]):
+    if name < 0 or not frame_bytes(data[start : start + 4]):
         return None
     flags = int.from_bytes(data[name + 4 : name + 8])
     encoder = name + 8 + sum(size for bit, size in ((1, 4), (2, 4), (4, 100), (8, 4)) if flags & bit)
@@ -109,50 +116,3 @@ def _tag_of(data: bytes) -> _Tag | None:
     if end > len(data) or not music_bytes:
         return None
     return _Tag(start, music_bytes, music_crc)
-
-
-def _frame_bytes(header: bytes) -> int:
-    """Length of the MPEG layer III frame with this header; 0 where it is none."""
-    if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE6 != 0xE2:
-        return 0
-    version, rate, place = header[1] >> 3 & 3, header[2] >> 2 & 3, header[2] >> 4
-    if version == 1 or rate == 3 or place in (0, 15):
-        return 0
-    bits_a_second = 1000 * (_FAST if version == 3 else _SLOW)[place - 1]
-    return int(bits_a_second // 8 * _frame_seconds(header)) + (header[2] >> 1 & 1)
-
-
-def _frame_seconds(header: bytes) -> Fraction:
-    """Seconds of sound in a layer III frame with this header."""
-    version, hertz = header[1] >> 3 & 3, (44_100, 48_000, 32_000)[header[2] >> 2 & 3]
-    return Fraction(1152, hertz) if version == 3 else Fraction(576, hertz >> {2: 1, 0: 2}[version])
-
-
-_FAST = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
-_SLOW = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-"""Kilobits a second that a header can name: MPEG-1, and MPEG-2 and 2.5."""
-
-
-def crc16(data: bytes) -> int:
-    """CRC-16 with polynomial 0x8005, bits from the lowest, start 0: many stretches at once, then put together."""
-    count = -(-len(data) // _LANES)
-    lanes = np.frombuffer(bytes(count * _LANES - len(data)) + data, np.uint8).reshape(_LANES, count)  # [lane, byte]
-    table = _table()
-    state = np.zeros(_LANES, np.uint16)
-    later = np.concatenate([np.arange(256), np.arange(256) << 8]).astype(np.uint16)  # what `count` bytes make of it
-    for column in lanes.T:
-        state = state >> 8 ^ table[(state ^ column) & 0xFF]
-        later = later >> 8 ^ table[later & 0xFF]
-    low, high = later[:256].tolist(), later[256:].tolist()
-    total = 0
-    for part in state.tolist():
-        total = low[total & 0xFF] ^ high[total >> 8] ^ part
-    return total
-
-
-@cache
-def _table() -> npt.NDArray[np.uint16]:
-    table = np.arange(256)
-    for _ in range(8):
-        table = table >> 1 ^ (table & 1) * 0xA001
-    return table.astype(np.uint16)

@@ -11,12 +11,11 @@ import numpy as np
 from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.listeners.contract import TOLERANCE_SECONDS, Heard, canvas, scaled
 from avpipe.pipeline.media.listeners.mp3_bytes import declares_length
-from avpipe.pipeline.media.listeners.sound_signs import LostPackets, SoundSigns, check_loudness
+from avpipe.pipeline.media.listeners.placing import RESYNC_SECONDS, placed
+from avpipe.pipeline.media.listeners.sound_signs import LostPackets, SoundSigns, check_numbers
+from avpipe.pipeline.media.listeners.transport import loses_packets
 from avpipe.pipeline.media.probe import AudioFacts, CannotVouch, MediaFacts, probe
 from avpipe.pipeline.media.signs import libav_lines
-
-# Containers round time stamps to milliseconds; a step beyond this is a real gap or overlap.
-RESYNC_SECONDS = 0.005
 
 _DTYPES = {"u8p": "u1", "s16p": "i2", "s32p": "i4", "s64p": "i8", "fltp": "f4", "dblp": "f8"}
 
@@ -41,16 +40,20 @@ def listen_pyav(path: Path, facts: MediaFacts | None, window_seconds: float) -> 
     return heard
 
 
-def check_by_pyav(path: Path, window_seconds: float) -> None:
+def check_by_pyav(path: Path, window_seconds: float) -> float:
     """Looks for signs of damage in a file that another backend has read. It may be shorter than it declares.
+
+    Returns:
+        Second at which its sound ends, at most that of the window.
 
     Raises:
         CannotVouch: there is a sign of damage within the window.
         InputRejected: (stage `probe`) not a media file.
     """
-    damage = _hear(probe(path), window_seconds)[2]
+    heard, _, damage = _hear(probe(path), window_seconds)
     if damage:
         raise CannotVouch(f"PyAV: {damage}")
+    return _end(heard)
 
 
 def _hear(facts: MediaFacts, window_seconds: float) -> tuple[Heard, int, str]:
@@ -60,20 +63,23 @@ def _hear(facts: MediaFacts, window_seconds: float) -> tuple[Heard, int, str]:
     if facts.audio is None:
         raise CannotVouch("no audio track")
     wave = present = np.zeros(0, dtype=np.float32)
-    rate = block = cursor = 0
+    rate = block = 0
     damage, signs = "", SoundSigns(facts.audio.codec)
     try:
-        for frame in _decoded(facts.path, facts.audio, signs):
+        for start, frame in placed(_decoded(facts.path, facts.audio, signs), facts.origin_seconds):
             if not rate:
                 rate = frame.sample_rate
                 wave, present = canvas(window_seconds, rate)
             if frame.sample_rate != rate:
                 raise CannotVouch(f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
-            cursor, block = _position(frame, cursor, facts.origin_seconds), max(block, frame.samples)
-            if cursor >= len(wave):
+            if start >= len(wave):
                 break
-            cursor = _paste(wave, present, cursor, _mono(frame, facts.audio.codec))
+            _paste(wave, present, start, _mono(frame, facts.audio.codec))
+            block = max(block, frame.samples)
         signs.judge()
+        hole = _first_hole(present, rate) if facts.container == "mpegts" else None
+        if hole is not None and loses_packets(facts.path, facts.audio.index):
+            raise CannotVouch(f"packets of the transport stream are lost, and nothing is there at {hole:.2f} s")
     except CannotVouch as sign:
         damage = str(sign)
     if not rate:
@@ -90,36 +96,27 @@ def _decoded(path: Path, audio: AudioFacts, signs: SoundSigns) -> Iterator[Any]:
             stream = container.streams[audio.index]
             stream.codec_context.thread_count = 1  # processes run side by side already
             stream.codec_context.options = {"err_detect": "crccheck"}
-            sources = {container.format.name, stream.codec_context.name}
             lost = LostPackets(stream.index_entries) if container.format.name == "avi" else None
+            signs.listen(lines, {container.format.name, stream.codec_context.name})
             for packet in container.demux(stream):
                 if lost is not None:
                     lost.check(packet)
-                yield from signs.decode(packet, lines, sources)
+                yield from signs.decode(packet)
     except av.error.FFmpegError as error:
         raise CannotVouch(error.strerror or str(error)) from error
 
 
-def _position(frame: Any, cursor: int, origin_seconds: float) -> int:
-    """Sample number at which the frame starts: its time stamp, or right after the one before where they agree."""
-    if frame.pts is None:
-        return cursor
-    stamped = round((float(frame.pts * frame.time_base) - origin_seconds) * frame.sample_rate)
-    return stamped if abs(stamped - cursor) > RESYNC_SECONDS * frame.sample_rate else cursor
-
-
-def _paste(wave: np.ndarray, present: np.ndarray, cursor: int, mono: np.ndarray) -> int:
-    begin, end = max(cursor, 0), min(cursor + len(mono), len(wave))
+def _paste(wave: np.ndarray, present: np.ndarray, start: int, mono: np.ndarray) -> None:
+    begin, end = max(start, 0), min(start + len(mono), len(wave))
     if begin < end:
-        wave[begin:end] = mono[begin - cursor : end - cursor]
+        wave[begin:end] = mono[begin - start : end - start]
         present[begin:end] = True
-    return cursor + len(mono)
 
 
 def _mono(frame: Any, codec: str) -> np.ndarray:
     """Mean of the channels, float32 [n], full scale 1.0."""
     samples = _samples(frame)
-    check_loudness(samples, codec)
+    check_numbers(samples, codec)
     mono: np.ndarray = scaled(samples).mean(axis=0).astype(np.float32, copy=False)
     return np.nan_to_num(mono) if codec.startswith("pcm") else mono
 
@@ -141,18 +138,28 @@ def _samples(frame: Any) -> np.ndarray:
 def _check_length(heard: Heard, facts: MediaFacts, block: int, damage: str) -> None:
     """Compares the real samples in the window with what the container declares, give or take the codec's padding."""
     assert facts.audio is not None
-    where, rate = np.flatnonzero(heard.present), heard.sample_rate
-    seconds = len(where) / rate
+    rate = heard.sample_rate
+    seconds = np.count_nonzero(heard.present) / rate
     declared_end = facts.audio.end_seconds if _declares_length(facts) else None
-    if declared_end is None and len(where):
-        end = (int(where[-1]) + 1) / rate
-    else:
-        end = (declared_end or 0.0) - facts.origin_seconds
+    end = _end(heard) if declared_end is None else declared_end - facts.origin_seconds
     begin = max(0.0, facts.audio.start_seconds - facts.origin_seconds)
     declared = max(0.0, min(end, len(heard.present) / rate) - begin)
     short = seconds < declared - TOLERANCE_SECONDS - 2 * block / rate
     if short or damage:
         raise CannotVouch(f"PyAV decodes {seconds:.2f} s of {declared:.2f} s declared{damage and f': {damage}'}")
+
+
+def _first_hole(present: np.ndarray, rate: int) -> float | None:
+    """Second at which sound stops to go on later; None where it does not."""
+    where = np.flatnonzero(present)
+    holes = np.flatnonzero(np.diff(where) > RESYNC_SECONDS * rate)
+    return (int(where[holes[0]]) + 1) / rate if len(holes) else None
+
+
+def _end(heard: Heard) -> float:
+    """Second at which the last real sample ends; 0 where there is none."""
+    where = np.flatnonzero(heard.present)
+    return (int(where[-1]) + 1) / heard.sample_rate if len(where) else 0.0
 
 
 def _declares_length(facts: MediaFacts) -> bool:

@@ -11,14 +11,9 @@ import numpy as np
 from avpipe.pipeline.media.probe import CannotVouch
 from avpipe.pipeline.media.signs import ERROR, INFO, Line, Lines
 
-LOUDEST = 4.0
-"""No codec overshoots full scale that far (measured on clipped noise: 3.3); a damaged gain does."""
-
 _MP3 = frozenset({"mp3float", "mp3", "mp2float", "mp2"})
 _STRICT = "crccheck+bitstream+buffer"
 _AVI_HEADER = 8
-_LEAD_FRAMES = 10
-"""So far into an MP3 stream a frame may refer to one before the start, where a longer recording was cut there."""
 
 HABIT = 0.2
 """From this share of the frames on, code words that do not end where their frame does are a habit of its encoder."""
@@ -37,9 +32,12 @@ class SoundSigns:
         self._codec = codec
         self._is_pcm = codec.startswith("pcm")
         self._junk = ""
-        self._frames = 0
+        self._begun = False
         self._packets = 0
         self._careless: list[str] = []
+        self._lines: Lines = list
+        self._sources: set[str] = set()
+        self._heard = 0
         self._strict: Any = None
         if codec in _MP3:
             import av
@@ -53,13 +51,20 @@ class SoundSigns:
         """The least severe lines of libav's log that are wanted."""
         return ERROR if self._strict is None else INFO
 
-    def decode(self, packet: Any, lines: Lines, sources: set[str]) -> list[Any]:
+    def listen(self, lines: Lines, sources: set[str]) -> None:
+        """To be called before the first packet is read. What the log holds by then does not count.
+
+        Args:
+            lines: libav's log.
+            sources: who in it speaks of this track: its codec and its container.
+        """
+        self._lines, self._sources, self._heard = lines, sources, len(lines())
+
+    def decode(self, packet: Any) -> list[Any]:
         """Decodes a packet.
 
         Args:
             packet: of PyAV, of a stream that checks checksums (`err_detect`).
-            lines: libav's log.
-            sources: who in it speaks of this track.
 
         Returns:
             The frames in it.
@@ -69,18 +74,20 @@ class SoundSigns:
         """
         import av
 
-        self._look_closely(packet, lines)
-        before, failure, frames = len(lines()), "", []
+        said = self._new_lines()  # by the container, as it read the packet
+        self._look_closely(packet)
+        failure, frames = "", []
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
             failure = error.strerror or str(error)
-        lead, self._frames = self._frames, self._frames + len(frames)
-        told = [line for line in lines()[before:] if line.source in sources and self._tells(line, lead)]
+        said += self._new_lines()
+        told = [line for line in said if line.source in self._sources and line.level <= ERROR]
         damage = str(told[0]) if told else failure and f"{self._codec}: {failure}"
         if self._strict is not None and not frames:  # what lies before the first MP3 frame or behind the last is junk
-            self._junk = self._junk or (damage if lead else "")
+            self._junk = self._junk or (damage if self._begun else "")
             return []
+        self._begun = True
         # Of PCM the last packet may be shorter than the others: the length of the whole tells.
         flagged = packet.is_corrupt or any(frame.is_corrupt for frame in frames)
         damage = self._junk or damage or ("a packet is flagged as damaged" if flagged and not self._is_pcm else "")
@@ -97,22 +104,20 @@ class SoundSigns:
         if self._careless and len(self._careless) < HABIT * self._packets:
             raise CannotVouch(self._careless[0])
 
-    def _look_closely(self, packet: Any, lines: Lines) -> None:
+    def _new_lines(self) -> list[Line]:
+        before, self._heard = self._heard, len(self._lines())
+        return self._lines()[before:]
+
+    def _look_closely(self, packet: Any) -> None:
         import av
 
         if self._strict is None or not packet.size:
             return
-        before = len(lines())
         with contextlib.suppress(av.error.FFmpegError):  # the other decoder raises it too
             self._strict.decode(packet)
         self._packets += 1
-        self._careless += [str(it) for it in lines()[before:] if it.text.startswith(("overread", "bits_left"))][:1]
-
-    def _tells(self, line: Line, lead: int) -> bool:
-        """Whether a line of the log tells of damage, where so many frames came before."""
-        if line.level > ERROR:
-            return False
-        return self._strict is None or lead >= _LEAD_FRAMES or not line.text.startswith("invalid new backstep")
+        said = self._new_lines()
+        self._careless += [str(it) for it in said if it.text.startswith(("overread", "bits_left"))][:1]
 
 
 class LostPackets:
@@ -132,7 +137,8 @@ class LostPackets:
         """
         if packet.pos is None or not packet.size:
             return
-        while self._next < len(self._listed) and self._listed[self._next][0] < packet.pos:
+        # FFmpeg hands large chunks out in parts: the one that this packet is in the middle of is not due yet.
+        while self._next < len(self._listed) and sum(self._listed[self._next]) <= packet.pos:
             self._due += self._listed[self._next][1]
             self._next += 1
         if self._due - self._seen >= packet.size:
@@ -140,13 +146,11 @@ class LostPackets:
         self._seen += packet.size
 
 
-def check_loudness(samples: np.ndarray, codec: str) -> None:
-    """Looks at decoded samples, floats with 1.0 as full scale or integers.
+def check_numbers(samples: np.ndarray, codec: str) -> None:
+    """Looks at decoded samples. How loud they are tells nothing: on clipped noise, codecs come to 9 times full scale.
 
     Raises:
-        CannotVouch: they are louder than a codec makes them, or no numbers.
+        CannotVouch: some are no numbers, though they are not stored as such.
     """
-    if samples.dtype.kind != "f" or codec.startswith("pcm") or not samples.size:
-        return
-    if not -LOUDEST <= samples.min() <= samples.max() <= LOUDEST:
-        raise CannotVouch(f"{codec}: samples beyond {LOUDEST:.0f} times full scale")
+    if not codec.startswith("pcm") and not np.isfinite(samples).all():
+        raise CannotVouch(f"{codec}: samples that are no numbers")

@@ -22,7 +22,7 @@ def listen_soundfile(path: Path, facts: MediaFacts | None, window_seconds: float
 
     Raises:
         CannotVouch: not a format of libsndfile, damaged, or shorter than its header says; an MP3 file that carries no
-            checksum is heard by PyAV too, since libsndfile conceals damage in MP3.
+            checksum is heard by PyAV too, since libsndfile conceals damage in MP3 and guesses how long it is.
     """
     soundfile = load("soundfile", "pip install soundfile")
     try:
@@ -40,5 +40,7 @@ def listen_soundfile(path: Path, facts: MediaFacts | None, window_seconds: float
     wave[: len(samples)] = samples.mean(axis=1)
     present[: len(samples)] = True
     if kind == "MP3" and music_of(path) is not Music.SOUND:
-        check_by_pyav(path, window_seconds)
+        ends = check_by_pyav(path, window_seconds)
+        if len(samples) < (ends - TOLERANCE_SECONDS) * rate:  # it takes the rate of the first frame for that of all
+            raise CannotVouch(f"soundfile gives {len(samples) / rate:.2f} s of {ends:.2f} s that there are")
     return Heard(wave, present, rate, f"soundfile {soundfile.__version__}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from avpipe.pipeline.errors import EnvironmentLacking
-from avpipe.pipeline.media.probe import MediaFacts, VideoFacts
+from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
 
 # Matroska and FLV round time stamps to milliseconds: a frame wanted at its very start may be stamped that much later.
 ROUNDING_SECONDS = 1e-3
@@ -51,6 +51,12 @@ def load(module: str, hint: str) -> Any:
     except (ImportError, OSError, RuntimeError) as error:  # RuntimeError: torchcodec without FFmpeg
         reason = next(iter(str(error).splitlines()), "")
         raise EnvironmentLacking(f"decoder {module!r} cannot be imported: {reason} ({hint})") from error
+
+
+def refuse_edit(video: VideoFacts, decoder: str) -> None:
+    """Raises `CannotVouch` for an edit list that begins between two frames: only `pyav` is told to look past it."""
+    if video.edit is not None:
+        raise CannotVouch(f"{decoder} moves the frames of an edit list that begins between two of them")
 
 
 def typical_step(starts: np.ndarray, video: VideoFacts) -> float:

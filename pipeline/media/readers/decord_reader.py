@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
-from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, load, typical_step
+from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, load, refuse_edit, typical_step
 from avpipe.pipeline.media.signs import damage, native_lines
 
 # Containers that lead back to their first frame. In an MPEG transport stream decord rewinds to a later key frame, and
@@ -45,6 +45,7 @@ def read_decord(facts: MediaFacts, video: VideoFacts, times: Sequence[float], sh
     """
     if facts.container.split(",")[0] not in _REWINDABLE:
         raise CannotVouch(f"decord does not find the first frame of {facts.container!r} files")
+    refuse_edit(video, "decord")
     decord = load("decord", "decord has no wheel for this machine? use the decoder `pyav`")
     _print_levels(decord)
     decord.logging.set_level(decord.logging.INFO)  # the level at which its FFmpeg admits that it conceals damage

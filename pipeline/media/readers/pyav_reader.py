@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from avpipe.pipeline.media.container import open_media
+from avpipe.pipeline.media.edits import Edit
 from avpipe.pipeline.media.probe import BROADCAST, JUMP_SECONDS, CannotVouch, MediaFacts, VideoFacts
 from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, typical_step
-from avpipe.pipeline.media.signs import damage, libav_lines
+from avpipe.pipeline.media.signs import Line, Lines, damage, libav_lines
+
+_LEAST_PICTURE_BYTES = 6
+"""For each pixel: four pictures of 12 bits, without which no decoder gets far."""
 
 
 def read_pyav(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shrink: Shrink) -> Shown:
@@ -22,21 +26,41 @@ def read_pyav(facts: MediaFacts, video: VideoFacts, times: Sequence[float], shri
     Raises:
         CannotVouch: decoding failed, flagged damage or logged an error up to the last wanted frame; time stamps do not
             advance, or frames end too early.
+        MemoryError: there is not enough.
     """
     import av
 
+    lines: Lines = list
     try:
-        with open_media(facts.path) as container:
+        with open_media(facts.path, edits=video.edit is None) as container:
             stream = container.streams[video.index]
             stream.codec_context.thread_count = 1  # processes run side by side already; and see `libav_lines`
             with libav_lines() as lines:  # from here on: what is odd about a container as such need not harm pictures
-                shown = _read(_decoded(container, stream), facts.container, video, times, shrink)
+                decoded = _decoded(container, stream)
+                if video.edit is not None:
+                    decoded = _edited(decoded, video.edit)
+                shown = _read(decoded, facts.container, video, times, shrink)
                 said = damage(lines())
     except av.error.FFmpegError as error:
+        if isinstance(error, MemoryError) or _short_of_memory(lines(), video):
+            raise MemoryError from error
         raise CannotVouch(f"PyAV fails: {error.strerror or error}") from error
     if said is not None:
+        if _short_of_memory(lines(), video):
+            raise MemoryError
         raise CannotVouch(f"PyAV: {said}")
     return shown
+
+
+def _short_of_memory(lines: list[Line], video: VideoFacts) -> bool:
+    """Whether decoding may have failed for lack of memory, which FFmpeg often takes for damage of the data."""
+    if any("allocate memory" in line.text for line in lines):
+        return True
+    try:
+        bytearray(video.width * video.height * _LEAST_PICTURE_BYTES)
+    except MemoryError:
+        return True
+    return False
 
 
 def _decoded(container: Any, stream: Any) -> Iterator[tuple[Any, float | None]]:
@@ -55,6 +79,24 @@ def _decoded(container: Any, stream: Any) -> Iterator[tuple[Any, float | None]]:
             places.append(float(packet.dts * packet.time_base))
         for frame in packet.decode():
             yield frame, places.popleft() if places else None
+
+
+def _edited(decoded: Iterator[tuple[Any, float | None]], edit: Edit) -> Iterator[tuple[Any, float | None]]:
+    """The frames that an edit list presents, on the container's clock. What is shown as it begins, begins with it."""
+    hidden: Any = None
+    for frame, stamp in decoded:
+        start = None if stamp is None else edit.begin_seconds + stamp - edit.media_seconds
+        if start is not None and start <= edit.begin_seconds:
+            hidden = frame
+            continue
+        if hidden is not None:
+            yield hidden, edit.begin_seconds
+            hidden = None
+        if start is not None and start >= edit.end_seconds:
+            return
+        yield frame, start
+    if hidden is not None:
+        yield hidden, edit.begin_seconds
 
 
 def _read(

@@ -14,7 +14,7 @@ import numpy as np
 from avpipe.pipeline.errors import EnvironmentLacking
 from avpipe.pipeline.media.container import open_media
 from avpipe.pipeline.media.probe import CannotVouch, MediaFacts, VideoFacts
-from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, load, typical_step
+from avpipe.pipeline.media.readers.contract import ROUNDING_SECONDS, Shown, Shrink, load, refuse_edit, typical_step
 from avpipe.pipeline.media.signs import damage, native_lines
 
 INSTALL = "pip install 'avpipe[torchcodec]', and FFmpeg 4 to 9 with its shared libraries: apt-get install ffmpeg"
@@ -37,6 +37,7 @@ def read_torchcodec(facts: MediaFacts, video: VideoFacts, times: Sequence[float]
         CannotVouch: torchcodec failed, or disagrees with the container.
         EnvironmentLacking: torchcodec is not installed, or finds no FFmpeg.
     """
+    refuse_edit(video, "torchcodec")
     module, decoders = load("torchcodec", INSTALL), load("torchcodec.decoders", INSTALL)
     ffmpeg = module.ffmpeg_major_version
     if ffmpeg is None:  # then it can be imported, and decodes pictures alone
